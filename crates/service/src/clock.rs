@@ -1,0 +1,91 @@
+//! Time as the daemons count it: CLOCK_BOOTTIME, which goes on in suspend and is never stepped
+//! (clock_gettime(2)). Wall time is only for people.
+
+use std::fmt;
+use std::ops::Add;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment: milliseconds of CLOCK_BOOTTIME. Moments of different boots do not compare.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Boottime(u64);
+
+impl Boottime {
+    /// The moment `millis` milliseconds after boot.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since boot.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this moment lies; zero when it lies before.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// How long before `later` this moment lies; zero when it lies after.
+    pub const fn until(self, later: Self) -> Duration {
+        later.since(self)
+    }
+}
+
+impl Add<Duration> for Boottime {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+impl fmt::Display for Boottime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} s after boot", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// Where a daemon reads the time. A test drives it; a daemon reads the kernel's.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// CLOCK_BOOTTIME.
+    Kernel,
+    /// A clock that stands still until its test moves it; milliseconds.
+    Driven(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// A clock for tests, standing at `start`.
+    pub fn driven(start: Boottime) -> Self {
+        Self::Driven(Arc::new(AtomicU64::new(start.as_millis())))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Boottime {
+        match self {
+            Self::Kernel => {
+                let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+                let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
+                Boottime(seconds.saturating_mul(1000).saturating_add(millis))
+            }
+            Self::Driven(millis) => Boottime(millis.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a driven clock forward. The kernel's clock is nobody's to move: there it does nothing.
+    pub fn advance(&self, span: Duration) {
+        if let Self::Driven(millis) = self {
+            let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            millis.fetch_add(span, Ordering::SeqCst);
+        }
+    }
+}

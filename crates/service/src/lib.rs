@@ -1,0 +1,3 @@
+//! What every guppy daemon shares, and nothing else.
+
+pub mod clock;
