@@ -2,6 +2,7 @@
 //! (clock_gettime(2)). Wall time is only for people.
 
 use std::fmt;
+use std::io;
 use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +52,15 @@ impl fmt::Display for Boottime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03} s after boot", self.0 / 1000, self.0 % 1000)
     }
+}
+
+/// The boot that a moment belongs to: random, and fixed until the next boot.
+///
+/// # Errors
+/// Those of reading /proc/sys/kernel/random/boot_id (random(4)).
+pub fn boot_id() -> io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// Where a daemon reads the time. A test drives it; a daemon reads the kernel's.

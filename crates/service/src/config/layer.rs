@@ -1,0 +1,175 @@
+//! One file of the config, and which line of it set which key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, plainly, shown};
+use super::{Problem, merge};
+use crate::state;
+
+/// A larger file is refused.
+pub(super) const FILE_AT_MOST: usize = 1 << 20;
+
+/// What a file says.
+pub(super) struct Layer {
+    file: PathBuf,
+    text: String,
+    /// Its TOML.
+    pub(super) table: toml::Table,
+    /// Dotted key → where it and its value stand in the text.
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    key: usize,
+    value: (usize, usize),
+}
+
+impl Layer {
+    /// Reads a file that must be there, be a regular one, small and TOML.
+    pub(super) fn read(file: &Path) -> Result<Self, Fault> {
+        let text = state::read(file, FILE_AT_MOST)
+            .and_then(|text| text.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
+            .map_err(|error| Fault::of_file(file, format!("cannot read it: {error}")))?;
+        let mut layer = Self {
+            file: file.to_owned(),
+            text,
+            table: toml::Table::new(),
+            places: BTreeMap::new(),
+        };
+        let mut places = BTreeMap::new();
+        match DeTable::parse(&layer.text) {
+            Ok(table) => walk(table.get_ref(), "", &mut places),
+            Err(error) => return Err(layer.fault(&error)),
+        }
+        layer.places = places;
+        match toml::from_str(&layer.text) {
+            Ok(table) => layer.table = table,
+            Err(error) => return Err(layer.fault(&error)),
+        }
+        Ok(layer)
+    }
+
+    /// Whether the file by itself is a config of this type.
+    pub(super) fn check<T: DeserializeOwned>(&self) -> Result<(), Fault> {
+        toml::from_str::<T>(&self.text).map(drop).map_err(|error| self.fault(&error))
+    }
+
+    /// The same file with another content: one of its keys alone.
+    pub(super) fn leaves(&self) -> Vec<toml::Table> {
+        let mut leaves = Vec::new();
+        flatten(&self.table, &mut Vec::new(), &mut leaves);
+        leaves
+    }
+
+    fn fault(&self, error: &toml::de::Error) -> Fault {
+        let what = plainly(error.message());
+        let Some(range) = error.span() else { return Fault::of_file(&self.file, what) };
+        // The innermost value that the error lies in.
+        let owner = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.value.0 <= range.start && range.end <= place.value.1)
+            .max_by_key(|(_, place)| place.value.0);
+        let what = match owner {
+            Some((key, place)) if place.value == (range.start, range.end) => {
+                format!("{} = {}: {what}", shown(key), self.value(place))
+            }
+            Some((key, _)) => format!("in {}: {what}", shown(key)),
+            None => what,
+        };
+        Fault { file: self.file.clone(), at: Some(self.position(range.start)), what }
+    }
+
+    fn value(&self, place: &Place) -> String {
+        shown(self.text.get(place.value.0..place.value.1).unwrap_or_default())
+    }
+
+    /// Line and column of a byte, both from 1; columns are characters.
+    fn position(&self, byte: usize) -> (usize, usize) {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
+        (before.matches('\n').count() + 1, column)
+    }
+}
+
+/// Blames the layer that set the key last.
+pub(super) fn blame(layers: &[Layer], problem: &Problem) -> Fault {
+    let invalid = match problem {
+        Problem::Values(invalid) => invalid,
+        Problem::Types(message) => {
+            let file = layers.last().map(|layer| layer.file.clone()).unwrap_or_default();
+            let what = format!("contradicts the files before it: {}", plainly(message));
+            return Fault::of_file(&file, what);
+        }
+    };
+    // A key inside an array is set where the array is.
+    let mut key = invalid.key.as_str();
+    loop {
+        for layer in layers.iter().rev() {
+            if let Some(place) = layer.places.get(key) {
+                let at = Some(layer.position(place.key));
+                return Fault { file: layer.file.clone(), at, what: invalid.to_string() };
+            }
+        }
+        match key.rsplit_once('.') {
+            Some((parent, _)) => key = parent,
+            None => break,
+        }
+    }
+    let file = layers.last().map(|layer| layer.file.clone()).unwrap_or_default();
+    let what = format!("{invalid} (no file sets it: this is the default, beside other settings)");
+    Fault::of_file(&file, what)
+}
+
+fn walk(table: &DeTable<'_>, above: &str, places: &mut BTreeMap<String, Place>) {
+    for (key, value) in table {
+        let name = key.get_ref();
+        let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
+        if let DeValue::Table(table) = value.get_ref() {
+            walk(table, &path, places);
+        }
+        let span = value.span();
+        places.insert(path, Place { key: key.span().start, value: (span.start, span.end) });
+    }
+}
+
+fn flatten(table: &toml::Table, above: &mut Vec<String>, leaves: &mut Vec<toml::Table>) {
+    for (key, value) in table {
+        above.push(key.clone());
+        if let toml::Value::Table(table) = value {
+            flatten(table, above, leaves);
+        } else {
+            let mut leaf = value.clone();
+            for key in above.iter().rev() {
+                let mut table = toml::Table::new();
+                table.insert(key.clone(), leaf);
+                leaf = toml::Value::Table(table);
+            }
+            if let toml::Value::Table(leaf) = leaf {
+                leaves.push(leaf);
+            }
+        }
+        above.pop();
+    }
+}
+
+/// Adds to `table` each leaf that leaves it valid.
+pub(super) fn salvage(
+    layer: &Layer,
+    table: &mut toml::Table,
+    valid: impl Fn(&toml::Table) -> bool,
+) {
+    for leaf in layer.leaves() {
+        let mut with = table.clone();
+        merge(&mut with, leaf);
+        if valid(&with) {
+            *table = with;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The config of a daemon that must run whatever the files say: a typo must not make a box
+//! eternal.
+//!
+//! Where it comes from, in this order:
+//! 1. the files, if nothing is wrong with them;
+//! 2. the last config of this boot that was good, kept beside the daemon's own state;
+//! 3. of the files, every key that is valid, later files winning; a file that is no TOML at all
+//!    is skipped. So `mode = "stop"` from the role's drop-in survives a typo beside it;
+//! 4. the defaults.
+//!
+//! On reload there is no choice: files with a mistake leave the running config in force.
+
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+
+use super::layer::{self, FILE_AT_MOST};
+use super::{ConfigError, Paths, Validate, layers, merged, parsed};
+use crate::state;
+
+/// The config in force, and what is wrong with the files if it is not theirs.
+#[derive(Debug)]
+pub struct Live<T> {
+    paths: Paths,
+    last_good: Option<PathBuf>,
+    config: T,
+    error: Option<String>,
+}
+
+impl<T: DeserializeOwned + Default + Validate> Live<T> {
+    /// Finds a config. `last_good` is a file in the runtime folder (which a reboot empties), or
+    /// None: then step 2 is left out.
+    pub fn start(paths: Paths, last_good: Option<PathBuf>) -> Self {
+        let (config, error) = match Self::from_files(&paths, last_good.as_ref()) {
+            Ok(config) => (config, None),
+            Err(error) => {
+                let (config, source) = fallback(&paths, last_good.as_ref());
+                (config, Some(format!("{error}\nrunning on {source}")))
+            }
+        };
+        Self { paths, last_good, config, error }
+    }
+
+    /// Reads the files again.
+    ///
+    /// # Errors
+    /// What is wrong with them; the running config stays in force, and [`Live::error`] says so.
+    pub fn reload(&mut self) -> Result<&T, ConfigError> {
+        match Self::from_files(&self.paths, self.last_good.as_ref()) {
+            Ok(config) => {
+                self.config = config;
+                self.error = None;
+                Ok(&self.config)
+            }
+            Err(error) => {
+                self.error = Some(format!("{error}\nrunning on the config before the reload"));
+                Err(error)
+            }
+        }
+    }
+
+    /// The config in force.
+    pub fn config(&self) -> &T {
+        &self.config
+    }
+
+    /// What is wrong with the files and what runs instead, for people; None: they are in force.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    fn from_files(paths: &Paths, last_good: Option<&PathBuf>) -> Result<T, ConfigError> {
+        let (layers, faults) = layers::<T>(paths);
+        if !faults.is_empty() {
+            return Err(ConfigError(faults));
+        }
+        let layers: Vec<_> = layers.into_iter().map(|(layer, _)| layer).collect();
+        let (config, table) = merged::<T>(&layers).map_err(|fault| ConfigError(vec![fault]))?;
+        if let Some(file) = last_good
+            && let Err(error) = state::write(file, table.to_string().as_bytes())
+        {
+            tracing::warn!("cannot keep the last good config in {}: {error}", file.display());
+        }
+        Ok(config)
+    }
+}
+
+fn fallback<T>(paths: &Paths, last_good: Option<&PathBuf>) -> (T, String)
+where
+    T: DeserializeOwned + Default + Validate,
+{
+    if let Some(file) = last_good
+        && let Ok(Some(text)) = state::read(file, FILE_AT_MOST)
+        && let Ok(table) = text.parse::<toml::Table>()
+        && let Ok(config) = parsed(&table)
+    {
+        return (config, format!("the last good config of this boot ({})", file.display()));
+    }
+    let mut table = toml::Table::new();
+    for (layer, _) in layers::<T>(paths).0 {
+        layer::salvage(&layer, &mut table, |table| parsed::<T>(table).is_ok());
+    }
+    match parsed(&table) {
+        Ok(config) if !table.is_empty() => (config, "what is valid in the files".to_owned()),
+        _ => (T::default(), "the defaults".to_owned()),
+    }
+}

@@ -1,0 +1,234 @@
+//! Serving clients that may be slow, hostile or many. zlink's own server, as of 0.8, ends when an
+//! accept fails, takes any number of connections, each with messages up to 100 MB and file
+//! descriptors without limit, and answers one client at a time: one that does not read its answer
+//! stops all. So each connection here gets a server of its own, over a socket with limits.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::LocalSet;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
+use zlink::connection::PassedCredentials;
+use zlink::connection::socket::{self, ReadResult};
+use zlink::{ReadyListener, Server, Service};
+
+use super::{Caller, Listener};
+
+/// How much the clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all users together, root's excepted.
+    pub connections: usize,
+    /// Connections of one user, root's too: so no user can shut another out.
+    pub connections_per_user: usize,
+    /// Bytes of one message.
+    pub message: usize,
+    /// A client that sends nothing for this long is disconnected. The time that a call takes to
+    /// be answered does not count.
+    pub idle: Duration,
+    /// A client that does not read its answer for this long is disconnected.
+    pub unread: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            connections_per_user: 16,
+            message: 16 * 1024,
+            idle: Duration::from_secs(60),
+            unread: Duration::from_secs(10),
+        }
+    }
+}
+
+/// After an accept that failed (out of descriptors or memory), and between two complaints.
+const BREATH: Duration = Duration::from_secs(1);
+const COMPLAINT: Duration = Duration::from_secs(60);
+
+/// Serves for ever; cancel it by dropping the future. It needs a single-threaded tokio runtime
+/// with I/O and time enabled. Each connection gets a clone of `service`, so clones share their
+/// state (`Rc<RefCell<…>>`, a channel); calls of two connections interleave where they await.
+pub async fn serve<S>(listener: Listener, service: S, limits: Limits)
+where
+    S: Service<Stream> + Clone + 'static,
+{
+    let tasks = LocalSet::new();
+    let slots = Rc::new(Slots { limits, taken: RefCell::default() });
+    let mut quiet = Quiet(None);
+    tasks
+        .run_until(async {
+            loop {
+                let (stream, slot) = match accept(&listener, &slots).await {
+                    Ok(accepted) => accepted,
+                    Err(refusal) => {
+                        quiet.complain(&refusal);
+                        if matches!(refusal, Refusal::Accept(_)) {
+                            sleep(BREATH).await;
+                        }
+                        continue;
+                    }
+                };
+                let server = Server::new(ReadyListener::new(stream), service.clone());
+                tasks.spawn_local(async move {
+                    if let Err(error) = server.run().await {
+                        tracing::debug!("a connection failed: {error}");
+                    }
+                    drop(slot);
+                });
+            }
+        })
+        .await
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("cannot accept a connection: {0}; trying again")]
+    Accept(io::Error),
+    #[error("a connection was lost at once: {0}")]
+    Lost(io::Error),
+    #[error("uid {0} has too many connections: closing the newest")]
+    Full(u32),
+}
+
+async fn accept(listener: &Listener, slots: &Rc<Slots>) -> Result<(Stream, Slot), Refusal> {
+    let (stream, _) = listener.0.accept().await.map_err(Refusal::Accept)?;
+    let caller = Caller::at(&stream).map_err(Refusal::Lost)?;
+    let slot = Slot::take(slots, caller.uid).ok_or(Refusal::Full(caller.uid))?;
+    Ok((Stream { inner: stream, caller, limits: slots.limits }, slot))
+}
+
+/// Says a thing at most once a minute: a hostile client must not fill the journal.
+struct Quiet(Option<Instant>);
+
+impl Quiet {
+    fn complain(&mut self, refusal: &Refusal) {
+        if self.0.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+            self.0 = Some(Instant::now());
+            tracing::warn!("varlink socket: {refusal}");
+        }
+    }
+}
+
+/// Who holds how many connections.
+struct Slots {
+    limits: Limits,
+    taken: RefCell<HashMap<u32, usize>>,
+}
+
+/// One connection of one user, until dropped.
+struct Slot {
+    slots: Rc<Slots>,
+    uid: u32,
+}
+
+impl Slot {
+    fn take(slots: &Rc<Slots>, uid: u32) -> Option<Self> {
+        let mut taken = slots.taken.borrow_mut();
+        let all: usize = taken.iter().filter(|(uid, _)| **uid != 0).map(|(_, count)| count).sum();
+        let own = taken.get(&uid).copied().unwrap_or(0);
+        let full = uid != 0 && all >= slots.limits.connections;
+        if full || own >= slots.limits.connections_per_user {
+            return None;
+        }
+        taken.insert(uid, own + 1);
+        Some(Self { slots: Rc::clone(slots), uid })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken.borrow_mut();
+        match taken.get_mut(&self.uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                taken.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// A connected socket with limits. A daemon's service is implemented for it.
+#[derive(Debug)]
+pub struct Stream {
+    inner: UnixStream,
+    caller: Caller,
+    limits: Limits,
+}
+
+impl socket::Socket for Stream {
+    type ReadHalf = ReadHalf;
+    type WriteHalf = WriteHalf;
+
+    fn split(self) -> (ReadHalf, WriteHalf) {
+        let Self { inner, caller, limits } = self;
+        let (read, write) = inner.into_split();
+        (
+            ReadHalf { inner: read, caller, limits, unfinished: 0 },
+            WriteHalf { inner: write, limits },
+        )
+    }
+}
+
+/// The half that reads. It reads plain bytes: the kernel closes descriptors sent along with them.
+#[derive(Debug)]
+pub struct ReadHalf {
+    inner: OwnedReadHalf,
+    caller: Caller,
+    limits: Limits,
+    /// Bytes since the NUL that ended the last message.
+    unfinished: usize,
+}
+
+impl socket::ReadHalf for ReadHalf {
+    async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
+        let count =
+            timeout(self.limits.idle, self.inner.read(buffer)).await.map_err(too_late)??;
+        let read = buffer.get(..count).unwrap_or_default();
+        match read.iter().rposition(|byte| *byte == 0) {
+            Some(end) => self.unfinished = read.len() - end - 1,
+            None => self.unfinished += read.len(),
+        }
+        if self.unfinished > self.limits.message {
+            return Err(zlink::Error::BufferOverflow);
+        }
+        Ok(ReadResult::new(count))
+    }
+}
+
+impl AsRef<Caller> for ReadHalf {
+    fn as_ref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+/// The half that writes. It sends no descriptors.
+#[derive(Debug)]
+pub struct WriteHalf {
+    inner: OwnedWriteHalf,
+    limits: Limits,
+}
+
+impl socket::WriteHalf for WriteHalf {
+    async fn write(
+        &mut self,
+        bytes: &[u8],
+        _fds: &[impl AsFd],
+        _credentials: Option<&PassedCredentials>,
+    ) -> zlink::Result<()> {
+        timeout(self.limits.unread, self.inner.write_all(bytes)).await.map_err(too_late)??;
+        Ok(())
+    }
+}
+
+fn too_late(_: Elapsed) -> zlink::Error {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
