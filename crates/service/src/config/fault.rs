@@ -85,10 +85,9 @@ fn unknown(noun: &str, name: &str, valid: &[&str]) -> String {
     if let Some((_, near)) = near {
         text.push_str(&format!("; did you mean \"{near}\"?"));
     }
+    let join = if near.is_some() { "" } else { ";" };
     if valid.is_empty() {
-        text.push_str("; nothing is valid here");
-    } else {
-        text.push_str(&format!("; valid {noun}s: {}", valid.join(", ")));
+        return format!("{text}{join} none is valid here");
     }
-    text
+    format!("{text}{join} valid {noun}s: {}", valid.join(", "))
 }

@@ -1,6 +1,7 @@
 //! One file of the config, and which line of it set which key.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -23,10 +24,10 @@ pub(super) struct Layer {
     places: BTreeMap<String, Place>,
 }
 
-#[derive(Clone, Copy)]
+/// Where a key begins, and its value's bytes.
 struct Place {
     key: usize,
-    value: (usize, usize),
+    value: Range<usize>,
 }
 
 impl Layer {
@@ -59,8 +60,8 @@ impl Layer {
         toml::from_str::<T>(&self.text).map(drop).map_err(|error| self.fault(&error))
     }
 
-    /// The same file with another content: one of its keys alone.
-    pub(super) fn leaves(&self) -> Vec<toml::Table> {
+    /// Each of its keys in a table of its own.
+    fn leaves(&self) -> Vec<toml::Table> {
         let mut leaves = Vec::new();
         flatten(&self.table, &mut Vec::new(), &mut leaves);
         leaves
@@ -69,24 +70,30 @@ impl Layer {
     fn fault(&self, error: &toml::de::Error) -> Fault {
         let what = plainly(error.message());
         let Some(range) = error.span() else { return Fault::of_file(&self.file, what) };
-        // The innermost value that the error lies in.
-        let owner = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.value.0 <= range.start && range.end <= place.value.1)
-            .max_by_key(|(_, place)| place.value.0);
-        let what = match owner {
-            Some((key, place)) if place.value == (range.start, range.end) => {
-                format!("{} = {}: {what}", shown(key), self.value(place))
-            }
-            Some((key, _)) => format!("in {}: {what}", shown(key)),
+        let what = match self.owner(&range) {
+            Some((key, Some(value))) => format!("{} = {}: {what}", shown(key), shown(value)),
+            Some((key, None)) => format!("in {}: {what}", shown(key)),
             None => what,
         };
         Fault { file: self.file.clone(), at: Some(self.position(range.start)), what }
     }
 
-    fn value(&self, place: &Place) -> String {
-        shown(self.text.get(place.value.0..place.value.1).unwrap_or_default())
+    /// The key that an error at `range` belongs to, with its value if that is what is wrong.
+    fn owner(&self, range: &Range<usize>) -> Option<(&str, Option<&str>)> {
+        let around =
+            |place: &Place| place.value.start <= range.start && range.end <= place.value.end;
+        let innermost = self
+            .places
+            .iter()
+            .filter(|(_, place)| around(place))
+            .max_by_key(|(_, place)| place.value.start);
+        if let Some((key, place)) = innermost {
+            let whole = place.value == *range;
+            return Some((key, self.text.get(range.clone()).filter(|_| whole)));
+        }
+        // A table's own span is its header's: a key below it is found by where the key stands.
+        let (key, _) = self.places.iter().find(|(_, place)| place.key == range.start)?;
+        key.rsplit_once('.').map(|(table, _)| (table, None))
     }
 
     /// Line and column of a byte, both from 1; columns are characters.
@@ -134,8 +141,7 @@ fn walk(table: &DeTable<'_>, above: &str, places: &mut BTreeMap<String, Place>) 
         if let DeValue::Table(table) = value.get_ref() {
             walk(table, &path, places);
         }
-        let span = value.span();
-        places.insert(path, Place { key: key.span().start, value: (span.start, span.end) });
+        places.insert(path, Place { key: key.span().start, value: value.span() });
     }
 }
 

@@ -74,7 +74,6 @@ impl<T: DeserializeOwned + Default + Validate> Live<T> {
         if !faults.is_empty() {
             return Err(ConfigError(faults));
         }
-        let layers: Vec<_> = layers.into_iter().map(|(layer, _)| layer).collect();
         let (config, table) = merged::<T>(&layers).map_err(|fault| ConfigError(vec![fault]))?;
         if let Some(file) = last_good
             && let Err(error) = state::write(file, table.to_string().as_bytes())
@@ -97,7 +96,7 @@ where
         return (config, format!("the last good config of this boot ({})", file.display()));
     }
     let mut table = toml::Table::new();
-    for (layer, _) in layers::<T>(paths).0 {
+    for layer in layers::<T>(paths).0 {
         layer::salvage(&layer, &mut table, |table| parsed::<T>(table).is_ok());
     }
     match parsed(&table) {

@@ -3,12 +3,15 @@
 //!
 //! Every file is read into the daemon's own type by itself first, so that a mistake is blamed on
 //! the line that makes it; only then are the files merged and the result validated. That demands
-//! of the type: `Default`, and `#[serde(default, deny_unknown_fields)]` on it and on its tables.
+//! of the type: `Default`, and `#[serde(default, deny_unknown_fields)]` on it and on its tables. A
+//! table that a file opens begins from the default of its own type.
 
 mod fault;
 mod layer;
 mod live;
 pub mod span;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::fs;
@@ -124,20 +127,18 @@ where
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    let layers: Vec<Layer> = layers.into_iter().map(|(layer, _)| layer).collect();
     merged(&layers).map(|(config, _)| config).map_err(|fault| ConfigError(vec![fault]))
 }
 
-/// All files that are TOML at all, each with whether it is valid by itself, and what is wrong.
-fn layers<T: DeserializeOwned>(paths: &Paths) -> (Vec<(Layer, bool)>, Vec<Fault>) {
+/// All files that are TOML at all, valid or not, and what is wrong with any.
+fn layers<T: DeserializeOwned>(paths: &Paths) -> (Vec<Layer>, Vec<Fault>) {
     let (files, mut faults) = paths.files();
     let mut layers = Vec::new();
     for file in files {
         match Layer::read(&file) {
             Ok(layer) => {
-                let fault = layer.check::<T>().err();
-                layers.push((layer, fault.is_none()));
-                faults.extend(fault);
+                faults.extend(layer.check::<T>().err());
+                layers.push(layer);
             }
             Err(fault) => faults.push(fault),
         }
