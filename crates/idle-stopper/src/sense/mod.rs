@@ -4,10 +4,32 @@
 //!
 //! **Architecture Invariant:** a failed read is [`Reading::Unknown`], never an empty list.
 
+mod builds;
+mod cgroups;
+pub mod checks;
+mod commands;
+mod cpu;
+mod disk;
+mod file;
+pub mod holds;
+mod inhibitors;
+mod logind;
+mod logins;
+mod network;
+mod packages;
+mod processes;
+mod sensors;
+mod tcp;
+mod terminals;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use service::clock::Boottime;
+
+pub use sensors::{Roots, Sensors, terminals_now};
 
 /// One sensor's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +216,7 @@ pub struct Process {
 }
 
 /// One of the operator's executables.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// Its file name.
     pub name: String,

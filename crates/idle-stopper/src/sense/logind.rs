@@ -1,0 +1,160 @@
+//! logind over D-Bus: its locks, and the remote host of a session. Three calls; a proxy with its
+//! cache of properties would cost more memory than they do.
+//!
+//! The connection lives for one tick at most: most ticks need none, and an open one would wake the
+//! daemon for each signal of the bus.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use service::clock::Boottime;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+
+use super::Inhibitor;
+use super::file::{Failure, printable};
+
+const NAME: &str = "org.freedesktop.login1";
+const PATH: &str = "/org/freedesktop/login1";
+const MANAGER: &str = "org.freedesktop.login1.Manager";
+
+/// A call takes milliseconds; a bus that hangs may not hang the tick.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// After a failure, names of hosts are not asked for again at once: each try may cost the deadline.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Locks that are kept. logind itself ends at 8,192; a box has a handful.
+const MOST_INHIBITORS: usize = 1024;
+
+/// Sessions whose host is remembered; beyond it the memory starts anew.
+const MOST_HOSTS: usize = 1024;
+
+/// Where the bus is.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Bus {
+    /// The system bus.
+    #[default]
+    System,
+    /// A test's.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests bring a bus of their own"))]
+    At(String),
+}
+
+/// A client of logind.
+#[derive(Debug, Default)]
+pub(super) struct Logind {
+    bus: Bus,
+    connection: Option<Connection>,
+    /// A session's host never changes, and its id is never given again within a boot.
+    hosts: HashMap<String, Option<IpAddr>>,
+    failed: Option<Boottime>,
+}
+
+impl Logind {
+    #[cfg(test)]
+    pub(super) fn at(address: String) -> Self {
+        Self { bus: Bus::At(address), ..Self::default() }
+    }
+
+    /// Every lock, of every mode.
+    pub(super) async fn inhibitors(&mut self) -> Result<Vec<Inhibitor>, Failure> {
+        let listed = tokio::time::timeout(DEADLINE, self.list_inhibitors()).await;
+        listed.map_or_else(|_| Err(late()), |listed| listed.map_err(|why| unreachable(&why)))
+    }
+
+    async fn list_inhibitors(&mut self) -> zbus::Result<Vec<Inhibitor>> {
+        let bus = self.connect().await?;
+        let reply = bus.call_method(Some(NAME), PATH, Some(MANAGER), "ListInhibitors", &()).await?;
+        let body = reply.body();
+        // a(ssssuu): what, who, why, mode, uid, pid.
+        let locks: Vec<(&str, &str, &str, &str, u32, u32)> = body.deserialize()?;
+        let cut = |text: &str| printable(text.as_bytes(), 200);
+        Ok(locks
+            .into_iter()
+            .take(MOST_INHIBITORS)
+            .map(|(what, who, why, mode, _, pid)| Inhibitor {
+                what: cut(what),
+                who: cut(who),
+                why: cut(why),
+                mode: cut(mode),
+                pid,
+            })
+            .collect())
+    }
+
+    /// The remote host of a session. None: it has none, or logind does not answer. Then it is
+    /// asked again later, since a name for people is not worth a reading.
+    pub(super) async fn host(&mut self, session: &str, now: Boottime) -> Option<IpAddr> {
+        if let Some(host) = self.hosts.get(session) {
+            return *host;
+        }
+        if self.failed.is_some_and(|failed| now.since(failed) < PAUSE) {
+            return None;
+        }
+        let asked = tokio::time::timeout(DEADLINE, self.remote_host(session)).await;
+        let host = match asked {
+            Ok(Ok(host)) => host,
+            // logind answered: it knows no such session, and never will.
+            Ok(Err(zbus::Error::MethodError(name, ..)))
+                if name.as_str() == "org.freedesktop.login1.NoSuchSession" =>
+            {
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.failed = Some(now);
+                return None;
+            }
+        };
+        if self.hosts.len() >= MOST_HOSTS {
+            self.hosts.clear();
+        }
+        self.hosts.insert(session.to_owned(), host);
+        host
+    }
+
+    async fn remote_host(&mut self, session: &str) -> zbus::Result<Option<IpAddr>> {
+        let bus = self.connect().await?;
+        let reply =
+            bus.call_method(Some(NAME), PATH, Some(MANAGER), "GetSession", &session).await?;
+        let path: OwnedObjectPath = reply.body().deserialize()?;
+        let property = ("org.freedesktop.login1.Session", "RemoteHost");
+        let properties = Some("org.freedesktop.DBus.Properties");
+        let reply = bus.call_method(Some(NAME), &path, properties, "Get", &property).await?;
+        let value: OwnedVariant = reply.body().deserialize()?;
+        Ok(String::try_from(value).ok().and_then(|host| parse_host(&host)))
+    }
+
+    async fn connect(&mut self) -> zbus::Result<Connection> {
+        if let Some(connection) = self.connection.as_ref().filter(|bus| !bus.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let builder = match &self.bus {
+            Bus::System => zbus::connection::Builder::system(),
+            Bus::At(address) => zbus::connection::Builder::address(address.as_str()),
+        };
+        let connection = builder.build().await?;
+        self.connection = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Ends the tick's connection, if there was one.
+    pub(super) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// sshd gives an address, with a scope if link-local; PAM modules may give anything.
+pub(super) fn parse_host(host: &str) -> Option<IpAddr> {
+    let host = host.split('%').next()?;
+    host.parse::<IpAddr>().ok().map(|host| host.to_canonical())
+}
+
+fn late() -> Failure {
+    Failure::Other(format!("logind did not answer within {} s", DEADLINE.as_secs()))
+}
+
+fn unreachable(why: &zbus::Error) -> Failure {
+    let why = printable(why.to_string().as_bytes(), 200);
+    Failure::Other(format!("logind cannot be asked over D-Bus: {why}"))
+}
