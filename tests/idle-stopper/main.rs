@@ -1,0 +1,1 @@
+//! The tests of guppy-idle-stopper on real machines.

@@ -1,0 +1,157 @@
+//! A machine before its first boot.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::qemu::{NicPlan, Plan};
+use super::{Agent, Vm};
+use crate::image::Image;
+use crate::namespace::Switch;
+use crate::seed::Seed;
+use crate::{cache, ledger, process};
+
+/// Describes a machine. Defaults: 1 GiB, two processors, no link, no cloud-init.
+#[derive(Debug, Clone)]
+pub struct VmBuilder {
+    image: Image,
+    plan: Plan,
+    switches: Vec<Switch>,
+    seed: Option<Seed>,
+}
+
+impl VmBuilder {
+    pub(super) fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            plan: Plan::default(),
+            switches: Vec::new(),
+            seed: None,
+        }
+    }
+
+    /// Memory in MiB.
+    #[must_use]
+    pub fn memory(mut self, mebibytes: u32) -> Self {
+        self.plan.memory = mebibytes;
+        self
+    }
+
+    /// Number of processors.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.plan.cpus = cpus;
+        self
+    }
+
+    /// A network interface (`eth0`, `eth1` …) on a switch, with the switch's next free address.
+    #[must_use]
+    pub fn nic(self, switch: &Switch) -> Self {
+        let address = switch.next_address();
+        self.nic_at(switch, &address)
+    }
+
+    /// A network interface on a switch with an address of 10.99.0.0/16: for machines that are
+    /// frozen, since a snapshot keeps its address wherever it is resumed.
+    #[must_use]
+    pub fn nic_at(mut self, switch: &Switch, address: &str) -> Self {
+        self.plan.nics.push(NicPlan::new(address));
+        self.switches.push(switch.clone());
+        self
+    }
+
+    /// Words appended to the kernel's command line.
+    #[must_use]
+    pub fn kernel_arguments(mut self, words: &str) -> Self {
+        self.plan.arguments = format!("{} {words}", self.plan.arguments);
+        self
+    }
+
+    /// cloud-init's user-data, as in `#cloud-config …`. Without any seed cloud-init is off.
+    #[must_use]
+    pub fn user_data(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.seed().user_data);
+        self
+    }
+
+    /// cloud-init's meta-data; by default an instance id and a host name.
+    #[must_use]
+    pub fn meta_data(mut self, text: &str) -> Self {
+        self.seed().meta_data = Some(text.to_owned());
+        self
+    }
+
+    /// cloud-init's network-config; by default the addresses the switches gave.
+    #[must_use]
+    pub fn network_config(mut self, text: &str) -> Self {
+        self.seed().network_config = Some(text.to_owned());
+        self
+    }
+
+    /// One more file on the seed disk (label `cidata`).
+    #[must_use]
+    pub fn seed_file(mut self, name: &str, content: &[u8]) -> Self {
+        self.seed().files.push((name.to_owned(), content.to_vec()));
+        self
+    }
+
+    fn seed(&mut self) -> &mut Seed {
+        self.seed.get_or_insert_default()
+    }
+
+    /// Changes with everything that goes into the machine's first boot.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        let mut parts = vec![
+            self.image.key().to_le_bytes().to_vec(),
+            self.plan.to_json().into_bytes(),
+        ];
+        parts.extend(self.seed.iter().flat_map(Seed::parts));
+        cache::key(parts.iter().map(Vec::as_slice))
+    }
+
+    pub(super) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    pub(super) fn switches(&self) -> &[Switch] {
+        &self.switches
+    }
+
+    /// Makes the disk, boots, and waits until the guest agent answers.
+    pub fn boot(mut self) -> Result<Vm> {
+        let (place, name) = ledger::place("gv")?;
+        process::host(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-F",
+                "raw",
+                "-b",
+                &self.image.disk().to_string_lossy(),
+                &place.join("disk.qcow2").to_string_lossy(),
+            ],
+        )
+        .context("cannot make the machine's disk")?;
+        self.plan.seed = self.seed.is_some();
+        if let Some(seed) = &self.seed {
+            seed.write(&place.join("seed.iso"), &name, &self.plan.network_config())?;
+        }
+        let mut vm = Vm {
+            agent: Agent::new(&place.join("agent.sock")),
+            name,
+            place,
+            image: self.image,
+            plan: self.plan,
+            switches: self.switches,
+            qemu: None,
+            seen: Default::default(),
+            took: Duration::ZERO,
+        };
+        vm.power_on(None)?;
+        Ok(vm)
+    }
+}

@@ -1,0 +1,182 @@
+//! A running machine, frozen with its memory: resumed in a moment, any number of times at once.
+//!
+//! What happens to the guest's clocks: all of them (REALTIME, MONOTONIC, BOOTTIME) go on from
+//! the moment of the freeze, as if no time had passed; nothing in the guest shows the gap.
+//! REALTIME is therefore wrong by the snapshot's age until [`Vm::set_clock`] steps it.
+//! Boot id, machine id, host keys, addresses and open connections are the frozen machine's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::qemu::Plan;
+use super::{Agent, Vm, VmBuilder};
+use crate::image::Image;
+use crate::namespace::Switch;
+use crate::{cache, ledger, process, wait};
+
+/// A frozen machine.
+#[derive(Debug)]
+pub struct Snapshot {
+    folder: PathBuf,
+    image: Image,
+    plan: Plan,
+    /// Whether the folder is this value's own, not the cache's.
+    own: bool,
+}
+
+impl Vm {
+    /// Freezes the machine as it is now; it goes on afterwards.
+    pub fn freeze(&self) -> Result<Snapshot> {
+        let (folder, _) = ledger::place("gf")?;
+        self.freeze_into(&folder)?;
+        Ok(Snapshot {
+            folder,
+            image: self.image.clone(),
+            plan: self.plan.clone(),
+            own: true,
+        })
+    }
+
+    fn freeze_into(&self, folder: &Path) -> Result<()> {
+        // The kernel's write-back has nothing to do with what is tested, but a copy of the disk
+        // that is mostly on the disk is smaller in memory.
+        self.sh("sync")?;
+        self.qmp("stop", json!({}))?;
+        self.qmp(
+            "migrate-set-parameters",
+            json!({ "max-bandwidth": 1u64 << 40 }),
+        )?;
+        let uri = format!("exec:cat >'{}'", folder.join("state").display());
+        self.qmp("migrate", json!({ "uri": uri }))?;
+        wait::until_true("the memory to be written", Duration::from_secs(120), || {
+            let status = self.qmp("query-migrate", json!({}))?;
+            match status.get("status").and_then(Value::as_str) {
+                Some("completed") => Ok(true),
+                Some("failed" | "cancelled") => bail!("freezing failed: {status}"),
+                _ => Ok(false),
+            }
+        })?;
+        // Written out and let go by qemu, so a plain copy is whole.
+        for name in ["disk.qcow2", "seed.iso"] {
+            let from = self.place.join(name);
+            if from.exists() {
+                process::host(
+                    "cp",
+                    &[
+                        "--sparse=always",
+                        &from.to_string_lossy(),
+                        &folder.join(name).to_string_lossy(),
+                    ],
+                )?;
+            }
+        }
+        fs::write(folder.join("plan.json"), self.plan.to_json())
+            .context("cannot write the plan")?;
+        self.qmp("cont", json!({}))?;
+        Ok(())
+    }
+}
+
+impl VmBuilder {
+    /// The machine booted, prepared by `prepare` and frozen, from the cache if it has been made
+    /// before: `prepared` has to change whenever what `prepare` does changes (its commands, the
+    /// content of the packages it installs); the image, the seed and the hardware are seen to.
+    pub fn frozen(
+        self,
+        name: &str,
+        prepared: &[&[u8]],
+        prepare: impl FnOnce(&Vm) -> Result<()>,
+    ) -> Result<Snapshot> {
+        let own = self.key().to_le_bytes();
+        // A state is of one qemu and one processor.
+        let qemu = process::host("qemu-system-x86_64", &["--version"])?;
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpu
+            .lines()
+            .find(|line| line.starts_with("model name"))
+            .unwrap_or_default();
+        let around = [&own[..], qemu.as_bytes(), cpu.as_bytes()];
+        let key = cache::key(around.into_iter().chain(prepared.iter().copied()));
+        let (image, switches) = (self.image().clone(), self.switches().to_vec());
+        let kind = format!("frozen-{name}-{}", image.release().name());
+        let folder = cache::folder_of(&kind, key, |folder| {
+            let start = Instant::now();
+            let vm = self.boot()?;
+            vm.wait_booted(Duration::from_secs(180))?;
+            prepare(&vm)?;
+            vm.freeze_into(folder)?;
+            let took = start.elapsed().as_secs_f64();
+            crate::say(format_args!(
+                "made the frozen machine {name} in {took:.1} s"
+            ));
+            Ok(())
+        })?;
+        drop(switches);
+        let plan =
+            fs::read_to_string(folder.join("plan.json")).context("a frozen machine's plan")?;
+        Ok(Snapshot {
+            plan: Plan::from_json(&plan)?,
+            folder,
+            image,
+            own: false,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Resumes a machine from here, its interfaces on these switches, in the order in which the
+    /// frozen machine had them. Several at once need a switch each: they share their addresses.
+    pub fn start(&self, switches: &[&Switch]) -> Result<Vm> {
+        if switches.len() != self.plan.nics.len() {
+            bail!(
+                "frozen with {} interfaces, resumed with {}",
+                self.plan.nics.len(),
+                switches.len()
+            );
+        }
+        let (place, name) = ledger::place("gv")?;
+        process::host(
+            "qemu-img",
+            &[
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-F",
+                "qcow2",
+                "-b",
+                &self.folder.join("disk.qcow2").to_string_lossy(),
+                &place.join("disk.qcow2").to_string_lossy(),
+            ],
+        )?;
+        let seed = self.folder.join("seed.iso");
+        if seed.exists() {
+            fs::copy(&seed, place.join("seed.iso")).context("cannot copy the seed")?;
+        }
+        let mut vm = Vm {
+            agent: Agent::new(&place.join("agent.sock")),
+            name,
+            place,
+            image: self.image.clone(),
+            plan: self.plan.clone(),
+            switches: switches.iter().map(|switch| (*switch).clone()).collect(),
+            qemu: None,
+            seen: Default::default(),
+            took: Duration::ZERO,
+        };
+        vm.power_on(Some(&self.folder.join("state")))?;
+        Ok(vm)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if self.own {
+            ledger::leave(&self.folder);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The one place that waits: a condition, a deadline, and a short pause between two looks.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Longest pause between two looks. Short enough that no measured time suffers, long enough
+/// that looking costs an emulated guest nothing.
+const PAUSE_AT_MOST: Duration = Duration::from_millis(250);
+
+/// Looks until `look` gives a value, at most `within`. An error from `look` ends the wait.
+pub fn until<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Some(value) = look().with_context(|| format!("while waiting for {what}"))? {
+            return Ok(value);
+        }
+        if start.elapsed() >= within {
+            bail!("{what}: not within {:.1} s", within.as_secs_f64());
+        }
+        std::thread::sleep(pause.min(within.saturating_sub(start.elapsed())));
+        pause = (pause * 3 / 2).min(PAUSE_AT_MOST);
+    }
+}
+
+/// Looks until `look` says true, at most `within`.
+pub fn until_true(
+    what: &str,
+    within: Duration,
+    mut look: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    until(what, within, || Ok(look()?.then_some(())))
+}
