@@ -1,1 +1,68 @@
-fn main() {}
+//! guppy-idle-stopper: the wiring. Sense, decide, act; once a tick, and sooner when something
+//! falls due.
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use idle_stopper::config::Config;
+use idle_stopper::daemon::Daemon;
+use idle_stopper::round::Round;
+use idle_stopper::serve::Service;
+use service::clock::Clock;
+use service::config::Live;
+use service::socket::{Limits, listen, serve};
+use service::{args, journal, notify};
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+const ABOUT: args::Daemon = args::Daemon {
+    name: "idle-stopper",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Stops its own box after a time in which nothing worked and nobody typed",
+};
+
+fn main() -> ExitCode {
+    let args = match ABOUT.args() {
+        Ok(args) => args,
+        Err(status) => return status,
+    };
+    if args.check_config {
+        return args.check_config::<Config>();
+    }
+    journal::init("guppy-idle-stopper");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => Err(error.to_string()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: args::Args) -> Result<(), String> {
+    let listener = listen(args.socket.as_deref()).map_err(|error| error.to_string())?;
+    let last_good = args.state_dir.join("config.toml");
+    let config = Live::<Config>::start(args.config, Some(last_good));
+    if let Some(wrong) = config.error() {
+        error!(guppy_event = "config-error", "{wrong}");
+    }
+    info!(guppy_event = "started", "watching, mode {}", config.config().mode.as_str());
+    let daemon = Daemon::start(Clock::Kernel, config, args.state_dir);
+    let daemon = Rc::new(RefCell::new(daemon));
+    let wake = Rc::new(Notify::new());
+    let service = Service::new(Rc::clone(&daemon), Rc::clone(&wake));
+    let mut round = Round::new(daemon, wake).map_err(|error| error.to_string())?;
+    notify::ready();
+    tokio::select! {
+        () = serve(listener, service, Limits::default()) => {}
+        () = round.go_on() => {}
+    }
+    notify::stopping();
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! logind and systemd over D-Bus. A connection is made for each call and dropped after it: calls
+//! are rare, and an open one costs memory all day. Every call has a deadline.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use zbus::OwnedObjectPath;
+
+/// A bus that answers at all answers within this.
+const ANSWER_AT_MOST: Duration = Duration::from_secs(20);
+/// Between two looks at a unit that is being waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.login1.Manager",
+    default_service = "org.freedesktop.login1",
+    default_path = "/org/freedesktop/login1"
+)]
+trait Login {
+    /// `interactive`: whether polkit may ask a person.
+    fn power_off(&self, interactive: bool) -> zbus::Result<()>;
+    fn can_power_off(&self) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Unit",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Unit {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn active_state(&self) -> zbus::Result<String>;
+}
+
+/// Has logind power the box off. Block locks are respected: `-ignore-inhibit` is not ours.
+///
+/// # Errors
+/// Whatever logind says; on systemd 252 a lock is reported as ESTALE, on 257 as AccessDenied.
+pub async fn power_off() -> Result<(), String> {
+    within("logind PowerOff", async {
+        let bus = zbus::Connection::system().await?;
+        LoginProxy::new(&bus).await?.power_off(false).await
+    })
+    .await
+}
+
+/// Whether logind would: `yes`, `no`, `challenge` (a rule is missing, or a lock is held), `na`.
+///
+/// # Errors
+/// When logind cannot be asked.
+pub async fn can_power_off() -> Result<String, String> {
+    within("logind CanPowerOff", async {
+        let bus = zbus::Connection::system().await?;
+        LoginProxy::new(&bus).await?.can_power_off().await
+    })
+    .await
+}
+
+/// Has systemd start poweroff.target, which no lock of logind's stands against.
+///
+/// # Errors
+/// Whatever systemd says.
+pub async fn force_power_off() -> Result<(), String> {
+    let name = super::POWER_OFF_UNIT;
+    within("systemd StartUnit poweroff.target", async {
+        let bus = zbus::Connection::system().await?;
+        ManagerProxy::new(&bus).await?.start_unit(name, "replace-irreversibly").await
+    })
+    .await
+    .map(drop)
+}
+
+/// Queues the start of a unit.
+///
+/// # Errors
+/// Whatever systemd says.
+pub async fn start(unit: &str) -> Result<(), String> {
+    within(unit, async {
+        let bus = zbus::Connection::system().await?;
+        ManagerProxy::new(&bus).await?.start_unit(unit, "replace").await
+    })
+    .await
+    .map(drop)
+}
+
+/// Starts a oneshot unit and waits until it has ended, well or not.
+///
+/// # Errors
+/// Whatever systemd says, and that the unit failed or still runs after `at_most`.
+pub async fn start_and_wait(unit: &str, at_most: Duration) -> Result<(), String> {
+    start(unit).await?;
+    let deadline = Instant::now() + at_most;
+    loop {
+        match active_state(unit).await?.as_deref() {
+            // A oneshot unit that has ended is inactive, or forgotten altogether.
+            None | Some("inactive" | "active") => return Ok(()),
+            Some("failed") => return Err(format!("{unit} failed (see: systemctl status {unit})")),
+            Some(_) if Instant::now() >= deadline => {
+                return Err(format!("{unit} still runs after {at_most:?}"));
+            }
+            Some(_) => sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+async fn active_state(unit: &str) -> Result<Option<String>, String> {
+    within(unit, async {
+        let bus = zbus::Connection::system().await?;
+        let path = match ManagerProxy::new(&bus).await?.get_unit(unit).await {
+            Ok(path) => path,
+            Err(zbus::Error::MethodError(name, ..))
+                if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let unit = UnitProxy::builder(&bus).path(path).build().await?;
+        unit.active_state().await.map(Some)
+    })
+    .await
+}
+
+async fn within<T>(
+    what: &str,
+    call: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, String> {
+    match timeout(ANSWER_AT_MOST, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(format!("{what}: {error}")),
+        Err(_) => Err(format!("{what}: no answer within {} s", ANSWER_AT_MOST.as_secs())),
+    }
+}

@@ -1,0 +1,121 @@
+//! The stop itself: hooks, one last look, the order, and what follows when it is refused. It is
+//! never given up and never latched.
+
+use std::time::Duration;
+
+use service::clock::Boottime;
+
+use super::bounded::blocks;
+use super::{Action, Event, Kind, Phase, Stage, State};
+use crate::config::Config;
+use crate::sense::{Evidence, Reading};
+
+/// systemd needs a moment to end hooks that have overrun.
+pub(super) const HOOKS_SLACK: Duration = Duration::from_secs(10);
+
+/// A box whose shutdown was taken is gone by now: DefaultTimeoutStopSec is 90 s, and logind lets
+/// delay locks wait for 30 s at most (logind.conf(5), InhibitDelayMaxSec).
+const GOING_AT_MOST: Duration = Duration::from_secs(300);
+
+/// Between a refused order and the next, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// After this many refusals without a lock to blame, logind itself is at fault.
+const REFUSALS_BEFORE_FORCE: u32 = 3;
+
+impl State {
+    /// Whether the order is out or taken, so that gaps and ticks must not disturb it.
+    pub(super) fn is_powering_off(&self) -> bool {
+        matches!(&self.phase, Phase::Stopping { stage: Stage::Asked | Stage::Going { .. }, .. })
+    }
+
+    /// The last look. Hooks move bytes and cycles of their own, so only presence counts here.
+    pub(super) fn after_hooks(
+        &mut self,
+        evidence: &Evidence,
+        config: &Config,
+        now: Boottime,
+        actions: &mut Vec<Action>,
+    ) {
+        if !matches!(&self.phase, Phase::Stopping { stage: Stage::Hooks { .. }, .. }) {
+            return;
+        }
+        self.judge(evidence, config, now, actions);
+        self.last_tick = Some(now);
+        let back = Kind::ALL.into_iter().filter(|kind| kind.is_presence()).find_map(|kind| {
+            let state = self.kind(kind);
+            state.is_active().then(|| format!("{}: {}", kind.name(), state.detail))
+        });
+        match back {
+            Some(what) => self.cancel(what, now, actions),
+            None => self.order(evidence, now, actions),
+        }
+    }
+
+    /// A tick in mid-stop.
+    pub(super) fn go_on_stopping(
+        &mut self,
+        stage: &Stage,
+        evidence: &Evidence,
+        config: &Config,
+        now: Boottime,
+        actions: &mut Vec<Action>,
+    ) {
+        if !stage.due().is_some_and(|due| now >= due) {
+            return;
+        }
+        match stage {
+            Stage::Hooks { .. } => self.after_hooks(evidence, config, now, actions),
+            Stage::Going { .. } => {
+                self.power_off_refused(
+                    format!("still up {} s after the order", GOING_AT_MOST.as_secs()),
+                    now,
+                    actions,
+                );
+            }
+            Stage::Waiting { .. } => self.order(evidence, now, actions),
+            Stage::Observed | Stage::Asked => {}
+        }
+    }
+
+    /// Orders the power-off: from logind, and by force when logind cannot be had or only locks
+    /// that no longer count stand against it.
+    fn order(&mut self, evidence: &Evidence, now: Boottime, actions: &mut Vec<Action>) {
+        let Phase::Stopping { since, refusals, .. } = self.phase else { return };
+        // By now every lock still held is past inhibit_at_most: a younger one is activity, and
+        // activity has cancelled.
+        let only_old_locks = match &evidence.inhibitors {
+            Reading::Known(locks) => locks.iter().any(blocks),
+            Reading::Unknown(_) => false,
+        };
+        let force = refusals >= REFUSALS_BEFORE_FORCE || (refusals > 0 && only_old_locks);
+        self.phase = Phase::Stopping { since, refusals, stage: Stage::Asked };
+        self.last_tick = Some(now);
+        actions.push(if force { Action::ForcePowerOff } else { Action::PowerOff });
+    }
+
+    pub(super) fn power_off_taken(&mut self, now: Boottime, actions: &mut Vec<Action>) {
+        let Phase::Stopping { since, refusals, .. } = self.phase else { return };
+        let stage = Stage::Going { until: now + GOING_AT_MOST };
+        self.phase = Phase::Stopping { since, refusals, stage };
+        self.refused = None;
+        actions.push(Action::Tell(Event::Taken));
+    }
+
+    pub(super) fn power_off_refused(
+        &mut self,
+        why: String,
+        now: Boottime,
+        actions: &mut Vec<Action>,
+    ) {
+        let Phase::Stopping { since, refusals, .. } = self.phase else { return };
+        let wait = FIRST_RETRY
+            .saturating_mul(1_u32.checked_shl(refusals.min(8)).unwrap_or(u32::MAX))
+            .min(LONGEST_RETRY);
+        let stage = Stage::Waiting { next: now + wait };
+        self.phase = Phase::Stopping { since, refusals: refusals.saturating_add(1), stage };
+        self.refused = Some(why.clone());
+        actions.push(Action::Tell(Event::Refused { why, wait }));
+    }
+}

@@ -1,0 +1,9 @@
+//! `decide` on a world made of values: hours pass in microseconds.
+
+#![allow(clippy::unwrap_used)]
+
+mod incidents;
+mod kinds;
+mod phases;
+mod traces;
+mod world;

@@ -1,0 +1,217 @@
+//! The loop: when to look, what came of the last order, the signals, the watchdog.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use service::clock::Boottime;
+use service::notify::{self, Watchdog};
+use service::signals::{Signal, Signals};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::act;
+use crate::daemon::Daemon;
+use crate::decide::{Action, Input, Phase, Stage};
+use crate::sense::{Evidence, Sensors};
+
+/// What came of something that takes its time.
+enum Outcome {
+    HooksEnded,
+    PowerOff(Result<(), String>),
+}
+
+type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// Before the last look the operator's checks are waited for, but no longer than this.
+const CHECKS_AT_MOST: Duration = Duration::from_secs(15);
+
+/// The loop and what it owns.
+pub struct Round {
+    daemon: Rc<RefCell<Daemon>>,
+    wake: Rc<Notify>,
+    sensors: Sensors,
+    signals: Signals,
+    watchdog: Watchdog,
+    status: String,
+    checks_failed: bool,
+    /// The order that is out; there is never more than one.
+    pending: Option<Pending>,
+}
+
+impl std::fmt::Debug for Round {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Round").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Round {
+    /// A loop over this daemon.
+    ///
+    /// # Errors
+    /// Signal handlers cannot be installed.
+    pub fn new(daemon: Rc<RefCell<Daemon>>, wake: Rc<Notify>) -> std::io::Result<Self> {
+        Ok(Self {
+            daemon,
+            wake,
+            sensors: Sensors::new(),
+            signals: Signals::new()?,
+            watchdog: Watchdog::from_env(),
+            status: String::new(),
+            checks_failed: false,
+            pending: None,
+        })
+    }
+
+    /// Goes on until SIGTERM.
+    pub async fn go_on(&mut self) {
+        self.tick().await;
+        loop {
+            let due = self.instant_of(self.daemon.borrow().next_tick());
+            // Only this loop pings, and only after a turn: one that hangs is restarted.
+            let ping = self.watchdog.interval().map(|interval| Instant::now() + interval);
+            let until = ping.map_or(due, |ping| ping.min(due));
+            tokio::select! {
+                () = sleep_until(until) => {
+                    if Instant::now() >= due {
+                        self.tick().await;
+                    }
+                }
+                () = self.wake.notified() => self.tick().await,
+                outcome = next(&mut self.pending) => self.outcome(outcome).await,
+                signal = self.signals.next() => match signal {
+                    Signal::Reload => {
+                        self.reload();
+                        self.tick().await;
+                    }
+                    Signal::Stop => return,
+                },
+            }
+            self.watchdog.ping();
+        }
+    }
+
+    fn instant_of(&self, moment: Boottime) -> Instant {
+        Instant::now() + self.daemon.borrow().clock.now().until(moment)
+    }
+
+    async fn tick(&mut self) {
+        let evidence = self.read().await;
+        self.decide(Input::Evidence(&evidence)).await;
+    }
+
+    async fn read(&mut self) -> Evidence {
+        let (config, last_look) = {
+            let daemon = self.daemon.borrow();
+            (daemon.settings().clone(), is_last_look(daemon.state().phase(), daemon.clock.now()))
+        };
+        if config.evidence.checks {
+            let ran = act::run_checks(last_look.then_some(CHECKS_AT_MOST)).await;
+            if let Err(why) = &ran
+                && !self.checks_failed
+            {
+                warn!(guppy_event = "checks-failed", "the checks could not be run: {why}");
+            }
+            self.checks_failed = ran.is_err();
+        }
+        let holds = self.daemon.borrow_mut().live_holds(|process| self.sensors.lives(process));
+        self.sensors.read(&config, holds).await
+    }
+
+    async fn outcome(&mut self, outcome: Outcome) {
+        self.pending = None;
+        match outcome {
+            Outcome::HooksEnded => {
+                let evidence = self.read().await;
+                self.decide(Input::HooksEnded(&evidence)).await;
+            }
+            Outcome::PowerOff(Ok(())) => self.decide(Input::PowerOffTaken).await,
+            Outcome::PowerOff(Err(why)) => self.decide(Input::PowerOffRefused(why)).await,
+        }
+    }
+
+    async fn decide(&mut self, input: Input<'_>) {
+        let actions = self.daemon.borrow_mut().decide(input);
+        for action in actions {
+            self.perform(action).await;
+        }
+        let status = self.daemon.borrow().status();
+        if status != self.status {
+            notify::status(&status);
+            self.status = status;
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            // The daemon has written it.
+            Action::Tell(_) => {}
+            Action::Warn { left, mode } => {
+                let text = act::warning_text(left, &self.daemon.borrow().idle_text(), mode);
+                self.write_to_terminals(&text).await;
+            }
+            Action::Unwarn { why } => self.write_to_terminals(&act::withdrawal_text(&why)).await,
+            Action::RunHooks => {
+                let at_most = self.daemon.borrow().settings().hooks_at_most;
+                self.pending = Some(Box::pin(async move {
+                    if let Err(why) = act::run_hooks(at_most).await {
+                        warn!(guppy_event = "hooks-failed", "the stop goes on: {why}");
+                    }
+                    Outcome::HooksEnded
+                }));
+            }
+            Action::PowerOff => {
+                self.pending =
+                    Some(Box::pin(async { Outcome::PowerOff(act::bus::power_off().await) }));
+            }
+            Action::ForcePowerOff => {
+                warn!(guppy_event = "force", "starting poweroff.target, past logind and its locks");
+                self.pending =
+                    Some(Box::pin(async { Outcome::PowerOff(act::bus::force_power_off().await) }));
+            }
+        }
+    }
+
+    async fn write_to_terminals(&self, text: &str) {
+        let dir: PathBuf = self.daemon.borrow().state_dir().to_owned();
+        if let Err(why) = act::write_to_terminals(&dir, text).await {
+            warn!(guppy_event = "warn-failed", "the terminals could not be told: {why}");
+        }
+    }
+
+    fn reload(&mut self) {
+        notify::reloading();
+        let mut daemon = self.daemon.borrow_mut();
+        match daemon.config.reload() {
+            Ok(config) => {
+                info!(guppy_event = "reloaded", "config reloaded, mode {}", config.mode.as_str());
+            }
+            Err(wrong) => error!(
+                guppy_event = "config-error",
+                "{wrong}; the config before the reload stays in force"
+            ),
+        }
+        notify::ready();
+    }
+}
+
+/// Whether this look is the one that a stop hangs on.
+fn is_last_look(phase: &Phase, now: Boottime) -> bool {
+    match phase {
+        Phase::Warned { stop_at, .. } => now >= *stop_at,
+        Phase::Stopping { stage, .. } => !matches!(stage, Stage::Observed),
+        Phase::Settling { .. } | Phase::Active { .. } | Phase::Idle { .. } => false,
+    }
+}
+
+/// The outcome of the order that is out; without one, this never ends.
+async fn next(pending: &mut Option<Pending>) -> Outcome {
+    match pending {
+        Some(order) => order.await,
+        None => std::future::pending().await,
+    }
+}
