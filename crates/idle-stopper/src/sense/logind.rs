@@ -31,10 +31,9 @@ const MOST_INHIBITORS: usize = 1024;
 const MOST_HOSTS: usize = 1024;
 
 /// Where the bus is.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Bus {
+#[derive(Debug)]
+enum Bus {
     /// The system bus.
-    #[default]
     System,
     /// A test's.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests bring a bus of their own"))]
@@ -42,13 +41,26 @@ pub(super) enum Bus {
 }
 
 /// A client of logind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Logind {
     bus: Bus,
+    deadline: Duration,
     connection: Option<Connection>,
     /// A session's host never changes, and its id is never given again within a boot.
     hosts: HashMap<String, Option<IpAddr>>,
     failed: Option<Boottime>,
+}
+
+impl Default for Logind {
+    fn default() -> Self {
+        Self {
+            bus: Bus::System,
+            deadline: DEADLINE,
+            connection: None,
+            hosts: HashMap::new(),
+            failed: None,
+        }
+    }
 }
 
 impl Logind {
@@ -57,10 +69,18 @@ impl Logind {
         Self { bus: Bus::At(address), ..Self::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// Every lock, of every mode.
     pub(super) async fn inhibitors(&mut self) -> Result<Vec<Inhibitor>, Failure> {
-        let listed = tokio::time::timeout(DEADLINE, self.list_inhibitors()).await;
-        listed.map_or_else(|_| Err(late()), |listed| listed.map_err(|why| unreachable(&why)))
+        let deadline = self.deadline;
+        match tokio::time::timeout(deadline, self.list_inhibitors()).await {
+            Ok(listed) => listed.map_err(|why| unreachable(&why)),
+            Err(_) => Err(Failure::Other(format!("logind did not answer within {deadline:?}"))),
+        }
     }
 
     async fn list_inhibitors(&mut self) -> zbus::Result<Vec<Inhibitor>> {
@@ -92,7 +112,7 @@ impl Logind {
         if self.failed.is_some_and(|failed| now.since(failed) < PAUSE) {
             return None;
         }
-        let asked = tokio::time::timeout(DEADLINE, self.remote_host(session)).await;
+        let asked = tokio::time::timeout(self.deadline, self.remote_host(session)).await;
         let host = match asked {
             Ok(Ok(host)) => host,
             // logind answered: it knows no such session, and never will.
@@ -148,10 +168,6 @@ impl Logind {
 pub(super) fn parse_host(host: &str) -> Option<IpAddr> {
     let host = host.split('%').next()?;
     host.parse::<IpAddr>().ok().map(|host| host.to_canonical())
-}
-
-fn late() -> Failure {
-    Failure::Other(format!("logind did not answer within {} s", DEADLINE.as_secs()))
 }
 
 fn unreachable(why: &zbus::Error) -> Failure {

@@ -185,9 +185,8 @@ impl Dump<'_> {
             let flags = u16_at(message, 6).unwrap_or(0);
             self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
             match u16_at(message, 4).unwrap_or(0) {
-                // Both begin with an error number; a dump that fails half-way says so at its end.
-                NLMSG_DONE => return finished(message).map(|()| true),
-                NLMSG_ERROR => return finished(message).map(|()| true),
+                // Both begin with an error number: a dump that fails half-way says so at its end.
+                NLMSG_DONE | NLMSG_ERROR => return finished(message).map(|()| true),
                 SOCK_DIAG_BY_FAMILY => self.message(message.get(HEADER..).unwrap_or_default())?,
                 NLMSG_NOOP => {}
                 kind => return Err(failed(&format!("a message of unknown type {kind}"))),
@@ -212,16 +211,17 @@ impl Dump<'_> {
 
 /// The error number that ends a dump: 0, or negative.
 fn finished(message: &[u8]) -> Result<(), Failure> {
-    match u32_at(message, HEADER).map_or(0, u32::cast_signed) {
-        0 => Ok(()),
-        number => {
-            let errno = Errno::from_raw_os_error(number.wrapping_neg());
-            let remedy = match errno {
-                Errno::NOENT => " (is the module tcp_diag there? modprobe tcp_diag)",
-                _ => "",
-            };
+    let number = u32_at(message, HEADER).map_or(0, u32::cast_signed).checked_neg();
+    match number {
+        Some(0) => Ok(()),
+        // The range of error numbers (include/linux/err.h); rustix panics on any other.
+        Some(number @ 1..=4095) => {
+            let errno = Errno::from_raw_os_error(number);
+            let missing = errno == Errno::NOENT;
+            let remedy = if missing { " (is tcp_diag there? modprobe tcp_diag)" } else { "" };
             Err(failed(&format!("{errno}{remedy}")))
         }
+        _ => Err(failed("ended with a number that is no error's")),
     }
 }
 
