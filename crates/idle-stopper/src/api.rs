@@ -115,9 +115,9 @@ pub enum Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused { message } | Self::InvalidArgument { message } | Self::Failed { message } => {
-                f.write_str(message)
-            }
+            Self::Refused { message }
+            | Self::InvalidArgument { message }
+            | Self::Failed { message } => f.write_str(message),
             Self::NoSuchHold { id } => write!(f, "there is no hold {id} (see: guppy idle)"),
         }
     }

@@ -93,7 +93,10 @@ impl Daemon {
         let now = self.clock.now();
         let at_most = self.settings().hold_at_most;
         for hold in self.holds.expire(now, at_most, lives) {
-            info!(guppy_event = "hold-ended", "hold {} of {} ended ({})", hold.id, hold.who, hold.why);
+            info!(
+                guppy_event = "hold-ended",
+                "hold {} of {} ended ({})", hold.id, hold.who, hold.why
+            );
         }
         self.holds.list().to_vec()
     }
@@ -123,7 +126,9 @@ impl Daemon {
             record: Some(self.state.record()),
             holds: self.holds.clone(),
         };
-        let Ok(text) = serde_json::to_string(&saved) else { return };
+        let Ok(text) = serde_json::to_string(&saved) else {
+            return;
+        };
         if text == self.written {
             return;
         }
@@ -135,7 +140,10 @@ impl Daemon {
             }
             Err(error) if !self.write_failed => {
                 self.write_failed = true;
-                warn!("{}: {error}; a restart would begin the count anew", path.display());
+                warn!(
+                    "{}: {error}; a restart would begin the count anew",
+                    path.display()
+                );
             }
             Err(_) => {}
         }
@@ -171,7 +179,11 @@ impl Daemon {
     /// "idle 30min 4s (last: typing: ssh alice from 100.64.0.2)", for the terminals.
     pub fn idle_text(&self) -> String {
         let last = self.state.last_activity();
-        format!("idle {}; last: {}", span(self.clock.now().since(last.at)), last.what)
+        format!(
+            "idle {}; last: {}",
+            span(self.clock.now().since(last.at)),
+            last.what
+        )
     }
 }
 

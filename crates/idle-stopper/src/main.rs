@@ -31,7 +31,9 @@ fn main() -> ExitCode {
         return args.check_config::<Config>();
     }
     journal::init("guppy-idle-stopper");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => Err(error.to_string()),
@@ -52,7 +54,11 @@ async fn run(args: args::Args) -> Result<(), String> {
     if let Some(wrong) = config.error() {
         error!(guppy_event = "config-error", "{wrong}");
     }
-    info!(guppy_event = "started", "watching, mode {}", config.config().mode.as_str());
+    info!(
+        guppy_event = "started",
+        "watching, mode {}",
+        config.config().mode.as_str()
+    );
     let daemon = Daemon::start(Clock::Kernel, config, args.state_dir);
     let daemon = Rc::new(RefCell::new(daemon));
     let wake = Rc::new(Notify::new());

@@ -50,10 +50,17 @@ impl Service {
         with_caller: bool,
     ) -> Result<HoldLine, Error> {
         if !may_hold(caller) {
-            let message = format!("uid {} is a system user: only people, agents, root and group {GROUP} may hold a box", caller.uid);
+            let message = format!(
+                "uid {} is a system user: only people, agents, root and group {GROUP} may hold a box",
+                caller.uid
+            );
             return Err(Error::Refused { message });
         }
-        let process = if with_caller { Some(process_of(caller)?) } else { None };
+        let process = if with_caller {
+            Some(process_of(caller)?)
+        } else {
+            None
+        };
         let wish = Wish {
             uid: caller.uid,
             who: name_of(caller.uid),
@@ -64,10 +71,13 @@ impl Service {
         let mut daemon = self.daemon.borrow_mut();
         let now = daemon.clock.now();
         let at_most = daemon.settings().hold_at_most;
-        let hold = daemon
-            .holds
-            .place(wish, at_most, now)
-            .map_err(|denied| Error::InvalidArgument { message: denied.to_string() })?;
+        let hold =
+            daemon
+                .holds
+                .place(wish, at_most, now)
+                .map_err(|denied| Error::InvalidArgument {
+                    message: denied.to_string(),
+                })?;
         info!(
             guppy_event = "hold",
             guppy_reason = hold.why,
@@ -166,9 +176,15 @@ fn may_hold(caller: &Caller) -> bool {
 /// connection is open, so a caller that waits for the answer is still there.
 fn process_of(caller: &Caller) -> Result<Process, Error> {
     crate::sense::holds::start_of(caller.pid)
-        .map(|start| Process { pid: caller.pid, start })
+        .map(|start| Process {
+            pid: caller.pid,
+            start,
+        })
         .ok_or_else(|| Error::Failed {
-            message: format!("cannot see process {} in /proc: is it in another pid namespace?", caller.pid),
+            message: format!(
+                "cannot see process {} in /proc: is it in another pid namespace?",
+                caller.pid
+            ),
         })
 }
 
@@ -217,7 +233,12 @@ fn explain(daemon: &Daemon) -> Explanation {
         idle_after_seconds: config.idle_after.as_secs(),
         warning_seconds: config.warning.as_secs(),
         evidence,
-        holds: daemon.holds.list().iter().map(|hold| line_of(hold, now)).collect(),
+        holds: daemon
+            .holds
+            .list()
+            .iter()
+            .map(|hold| line_of(hold, now))
+            .collect(),
         refused: state.refused().map(str::to_owned),
         config_error: daemon.config.error().map(str::to_owned),
     }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use idle_stopper::helper::{hooks, run_checks, warn};
 
-const USAGE: &str = "usage: idle-stopper-helper warn|checks|hooks (run by the units of guppy-idle-stopper)";
+const USAGE: &str =
+    "usage: idle-stopper-helper warn|checks|hooks (run by the units of guppy-idle-stopper)";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

@@ -33,14 +33,22 @@ pub(super) fn judge(
             commands.len()
         ))
     } else {
-        Verdict::Active { at: now, detail: format!("running: {}", some_of(live)) }
+        Verdict::Active {
+            at: now,
+            detail: format!("running: {}", some_of(live)),
+        }
     }
 }
 
 /// A host is dead when it has connections here and every one of them is.
 fn is_dead(host: IpAddr, sockets: &Reading<Vec<Socket>>) -> bool {
-    let Reading::Known(sockets) = sockets else { return false };
-    let mut of_host = sockets.iter().filter(|socket| socket.remote == host).peekable();
+    let Reading::Known(sockets) = sockets else {
+        return false;
+    };
+    let mut of_host = sockets
+        .iter()
+        .filter(|socket| socket.remote == host)
+        .peekable();
     of_host.peek().is_some() && of_host.all(is_unanswered)
 }
 

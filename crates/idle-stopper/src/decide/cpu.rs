@@ -79,9 +79,14 @@ impl Memory {
     /// Adds what work used since the last tick. It is the growth of the root's total, which keeps
     /// the time of units that came and went in between, less that of the baseline units.
     fn count_work(&mut self, totals: &CpuTotals, cpu: &Cpu) {
-        let Some(previous) = &self.previous else { return };
-        let before: BTreeMap<&str, u64> =
-            previous.units.iter().map(|(path, usec)| (path.as_str(), *usec)).collect();
+        let Some(previous) = &self.previous else {
+            return;
+        };
+        let before: BTreeMap<&str, u64> = previous
+            .units
+            .iter()
+            .map(|(path, usec)| (path.as_str(), *usec))
+            .collect();
         let mut baseline: BTreeMap<String, u64> = BTreeMap::new();
         for (path, usec) in &totals.units {
             if class(path, cpu) == Class::Baseline {

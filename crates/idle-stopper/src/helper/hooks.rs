@@ -17,7 +17,9 @@ use crate::config::Config;
 /// # Errors
 /// The folder cannot be read, or some hooks failed: each is named.
 pub fn run() -> Result<(), String> {
-    let at_most = Live::<Config>::start(Paths::of("idle-stopper"), None).config().hooks_at_most;
+    let at_most = Live::<Config>::start(Paths::of("idle-stopper"), None)
+        .config()
+        .hooks_at_most;
     let hooks = list(Path::new(HOOKS_DIR))?;
     let deadline = Instant::now() + at_most;
     let mut left = u32::try_from(hooks.len()).unwrap_or(u32::MAX);
@@ -29,7 +31,8 @@ pub fn run() -> Result<(), String> {
         let fault = match &hook.refused {
             Some(fault) => Some(format!("not run: it {fault}")),
             None if share.is_zero() => Some(format!("not run: {} are over", seconds(at_most))),
-            None => match start(&hook, &[]).and_then(|child| finish(child, Instant::now() + share)) {
+            None => match start(&hook, &[]).and_then(|child| finish(child, Instant::now() + share))
+            {
                 Ok(Some(status)) if status.success() => None,
                 Ok(Some(status)) => Some(format!("ended with {status}")),
                 Ok(None) => Some(format!("killed after {}", seconds(share))),
@@ -41,5 +44,9 @@ pub fn run() -> Result<(), String> {
             failed.push(hook.name);
         }
     }
-    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("failed: {}", failed.join(", ")))
+    }
 }

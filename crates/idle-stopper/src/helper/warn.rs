@@ -44,7 +44,10 @@ pub fn run() -> Result<(), String> {
 }
 
 fn message(path: &Path) -> std::io::Result<String> {
-    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK | O_NOFOLLOW)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
@@ -52,12 +55,17 @@ fn message(path: &Path) -> std::io::Result<String> {
     file.take(MESSAGE_AT_MOST as u64).read_to_end(&mut bytes)?;
     // Control characters would let the daemon's user drive somebody's terminal.
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect())
+    Ok(text
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect())
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut terminal: File =
-        OpenOptions::new().write(true).custom_flags(O_NONBLOCK | O_NOCTTY | O_NOFOLLOW).open(path)?;
+    let mut terminal: File = OpenOptions::new()
+        .write(true)
+        .custom_flags(O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
+        .open(path)?;
     // A name below /dev that is no character device is not a terminal.
     if terminal.metadata()?.mode() & 0o170_000 != 0o020_000 {
         return Err(std::io::Error::other("not a character device"));
