@@ -1,13 +1,13 @@
 //! Hosts without a kernel of their own (network namespaces), and the switches that join them
 //! to machines. Every address is in 10.99.0.0/16 and exists inside namespaces only.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::ledger;
 use crate::process::{Output, PATIENCE, Spawned, host, quietly, run};
@@ -55,7 +55,7 @@ impl Drop for Net {
 #[derive(Debug, Clone)]
 pub struct Switch {
     net: Arc<Net>,
-    ports: Arc<AtomicU8>,
+    taken: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Switch {
@@ -79,13 +79,26 @@ impl Switch {
         }
         Ok(Self {
             net: Arc::new(net),
-            ports: Arc::new(AtomicU8::new(10)),
+            taken: Arc::default(),
         })
     }
 
-    /// The next free address: 10.99.0.10 and on.
-    pub(crate) fn next_address(&self) -> String {
-        format!("10.99.0.{}", self.ports.fetch_add(1, Ordering::Relaxed))
+    /// The next free address: 10.99.0.100 and on, so that smaller ones are free to be chosen.
+    pub(crate) fn next_address(&self) -> Result<String> {
+        (100..=250)
+            .map(|host| format!("10.99.0.{host}"))
+            .find(|address| self.take_address(address).is_ok())
+            .ok_or_else(|| anyhow!("150 hosts on one switch"))
+    }
+
+    /// Notes an address as taken; an error if another host has it.
+    pub(crate) fn take_address(&self, address: &str) -> Result<()> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(
+            taken.insert(address.to_owned()),
+            "two hosts with {address} on one switch"
+        );
+        Ok(())
     }
 
     /// The name of its network namespace.
@@ -125,7 +138,7 @@ impl Switch {
 
     /// Plugs in a namespace: it gets the interface `eth0` (`eth1` …) with the next free address.
     pub fn plug(&self, namespace: &mut Namespace) -> Result<String> {
-        let address = self.next_address();
+        let address = self.next_address()?;
         let inside = format!("eth{}", namespace.addresses.len());
         let port = format!("p{}", address.rsplit('.').next().unwrap_or_default());
         let (here, there) = (&self.net.name, &namespace.net.name);

@@ -25,7 +25,8 @@ pub fn scenario(body: impl FnOnce() -> Result<()>) {
     let held = HELD.take().unwrap_or_default();
     if let Err(error) = outcome {
         held.into_iter().for_each(Keepable::keep);
-        panic!("{error:?}");
+        // Debug would add a backtrace of the lab itself: the chain of reasons says more.
+        panic!("{error:#}");
     }
 }
 

@@ -47,17 +47,34 @@ impl VmBuilder {
     /// A network interface (`eth0`, `eth1` …) on a switch, with the switch's next free address.
     #[must_use]
     pub fn nic(self, switch: &Switch) -> Self {
-        let address = switch.next_address();
-        self.nic_at(switch, &address)
+        self.add_nic(switch, None)
     }
 
-    /// A network interface on a switch with an address of 10.99.0.0/16: for machines that are
-    /// frozen, since a snapshot keeps its address wherever it is resumed.
+    /// A network interface on a switch with an address of 10.99.0.0/16 below 10.99.0.100: for
+    /// machines that are frozen, since a snapshot keeps its address wherever it is resumed.
     #[must_use]
-    pub fn nic_at(mut self, switch: &Switch, address: &str) -> Self {
-        self.plan.nics.push(NicPlan::new(address));
+    pub fn nic_at(self, switch: &Switch, address: &str) -> Self {
+        self.add_nic(switch, Some(address))
+    }
+
+    fn add_nic(mut self, switch: &Switch, address: Option<&str>) -> Self {
+        // Which address it gets is settled at boot, where a failure can be told.
+        self.plan
+            .nics
+            .push(NicPlan::new(address.unwrap_or_default()));
         self.switches.push(switch.clone());
         self
+    }
+
+    fn settle_addresses(&mut self) -> Result<()> {
+        for (nic, switch) in self.plan.nics.iter_mut().zip(&self.switches) {
+            if nic.address.is_empty() {
+                *nic = NicPlan::new(&switch.next_address()?);
+            } else {
+                switch.take_address(&nic.address)?;
+            }
+        }
+        Ok(())
     }
 
     /// Words appended to the kernel's command line.
@@ -114,12 +131,9 @@ impl VmBuilder {
         &self.image
     }
 
-    pub(super) fn switches(&self) -> &[Switch] {
-        &self.switches
-    }
-
     /// Makes the disk, boots, and waits until the guest agent answers.
     pub fn boot(mut self) -> Result<Vm> {
+        self.settle_addresses()?;
         let (place, name) = ledger::place("gv")?;
         process::host(
             "qemu-img",

@@ -68,9 +68,15 @@ impl Vm {
         Ok(output.stdout)
     }
 
-    /// Waits until systemd has finished booting; gives `running` or `degraded`.
+    /// Waits until systemd has finished booting and every interface has its address; gives
+    /// `running` or `degraded`.
     pub fn wait_booted(&self, within: Duration) -> Result<String> {
         let output = self.sh_within(within, "systemctl is-system-running --wait")?;
+        crate::wait::until_true("the guest's addresses", within, || {
+            let shown = self.sh("ip -4 -o address")?.stdout;
+            let has = |address: &str| shown.contains(&format!("inet {address}/"));
+            Ok(self.plan.nics.iter().all(|nic| has(&nic.address)))
+        })?;
         Ok(output.stdout.trim_end().to_owned())
     }
 

@@ -124,6 +124,16 @@ impl Vm {
         }
     }
 
+    /// Waits until the guest agent answers, after a reboot.
+    pub fn wait_ready(&self, within: Duration) -> Result<()> {
+        self.agent.wait_ready(within)?;
+        // Each processor of the guest may ask for the one reset: what came before the agent's
+        // answer belongs to the reboot that is over.
+        self.seen
+            .store(self.running()?.qmp.mark(), Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Pulls the plug: nothing in the guest learns of it. [`Self::start_again`] switches it on.
     pub fn power_cut(&self) -> Result<()> {
         self.running()?.kill();

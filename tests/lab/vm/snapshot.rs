@@ -101,7 +101,7 @@ impl VmBuilder {
             .unwrap_or_default();
         let around = [&own[..], qemu.as_bytes(), cpu.as_bytes()];
         let key = cache::key(around.into_iter().chain(prepared.iter().copied()));
-        let (image, switches) = (self.image().clone(), self.switches().to_vec());
+        let image = self.image().clone();
         let kind = format!("frozen-{name}-{}", image.release().name());
         let folder = cache::folder_of(&kind, key, |folder| {
             let start = Instant::now();
@@ -115,7 +115,6 @@ impl VmBuilder {
             ));
             Ok(())
         })?;
-        drop(switches);
         let plan =
             fs::read_to_string(folder.join("plan.json")).context("a frozen machine's plan")?;
         Ok(Snapshot {
@@ -137,6 +136,9 @@ impl Snapshot {
                 self.plan.nics.len(),
                 switches.len()
             );
+        }
+        for (nic, switch) in self.plan.nics.iter().zip(switches) {
+            switch.take_address(&nic.address)?;
         }
         let (place, name) = ledger::place("gv")?;
         process::host(
