@@ -41,7 +41,7 @@ impl Daemon {
     /// The status to exit with: `--help` and `--version` were answered, or the usage was wrong and
     /// stderr says how.
     pub fn args(&self) -> Result<Args, ExitCode> {
-        let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+        let runtime = std::env::var("RUNTIME_DIRECTORY").ok();
         match self.parse(lexopt::Parser::from_env(), runtime) {
             Ok(Asked::Run(args)) => Ok(args),
             Ok(Asked::Text(text)) => {
@@ -59,16 +59,18 @@ impl Daemon {
     fn parse(
         &self,
         mut parser: lexopt::Parser,
-        runtime: Option<PathBuf>,
+        runtime: Option<String>,
     ) -> Result<Asked, lexopt::Error> {
         use lexopt::prelude::*;
 
-        let mut args = Args {
-            config: Paths::of(self.name),
-            socket: None,
-            state_dir: runtime.unwrap_or_else(|| format!("/run/guppy-{}", self.name).into()),
-            check_config: false,
+        // With several in RuntimeDirectory= they are separated by colons (systemd.exec(5)).
+        let runtime = runtime.as_deref().and_then(|all| all.split(':').next());
+        let state_dir = match runtime {
+            Some(folder) if !folder.is_empty() => folder.into(),
+            _ => format!("/run/guppy-{}", self.name).into(),
         };
+        let mut args =
+            Args { config: Paths::of(self.name), socket: None, state_dir, check_config: false };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("config") => args.config.file = parser.value()?.into(),
@@ -128,4 +130,61 @@ impl Args {
 enum Asked {
     Run(Args),
     Text(String),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const DAEMON: Daemon = Daemon { name: "idle-stopper", version: "1.2", about: "Stops." };
+
+    fn parse(line: &str, runtime: Option<&str>) -> Result<Asked, lexopt::Error> {
+        DAEMON.parse(lexopt::Parser::from_args(line.split_whitespace()), runtime.map(Into::into))
+    }
+
+    fn args(line: &str, runtime: Option<&str>) -> Args {
+        match parse(line, runtime).unwrap() {
+            Asked::Run(args) => args,
+            Asked::Text(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn the_name_gives_the_defaults() {
+        let args = args("", None);
+        assert_eq!(args.config.file, PathBuf::from("/etc/guppy/idle-stopper.toml"));
+        assert_eq!(args.config.dropins, PathBuf::from("/etc/guppy/idle-stopper.d"));
+        assert_eq!(args.state_dir, PathBuf::from("/run/guppy-idle-stopper"));
+        assert_eq!((args.socket, args.check_config), (None, false));
+    }
+
+    #[test]
+    fn every_path_can_be_said() {
+        let line = "--config a --config-dir=b --socket c --state-dir d --check-config";
+        let args = args(line, Some("/run/other"));
+        assert_eq!(args.config, Paths { file: "a".into(), dropins: "b".into() });
+        assert_eq!((args.socket, args.state_dir), (Some("c".into()), "d".into()));
+        assert!(args.check_config);
+    }
+
+    #[test]
+    fn systemd_names_the_runtime_folder() {
+        assert_eq!(args("", Some("/run/x")).state_dir, PathBuf::from("/run/x"));
+        assert_eq!(args("", Some("/run/x:/run/y")).state_dir, PathBuf::from("/run/x"));
+    }
+
+    #[test]
+    fn wrong_usage_is_an_error_and_questions_are_answered() {
+        for line in ["--confg x", "x", "--config", "-x", "--check-config=yes"] {
+            assert!(parse(line, None).is_err(), "{line}");
+        }
+        let text = |line| match parse(line, None) {
+            Ok(Asked::Text(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text("--version"), "guppy-idle-stopper 1.2");
+        assert!(text("--help").contains("/etc/guppy/idle-stopper.d"));
+    }
 }

@@ -99,3 +99,45 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_clock_runs_and_nobody_moves_it() {
+        let clock = Clock::Kernel;
+        let before = clock.now();
+        clock.advance(Duration::from_secs(1000));
+        let span = clock.now().since(before);
+        assert!(before > Boottime::default() && span < Duration::from_secs(100), "{span:?}");
+    }
+
+    #[test]
+    fn a_driven_clock_stands_until_moved() {
+        let clock = Clock::driven(Boottime::from_millis(5));
+        let other = clock.clone();
+        clock.advance(Duration::from_millis(7));
+        assert_eq!(other.now(), Boottime::from_millis(12));
+        clock.advance(Duration::ZERO);
+        assert_eq!(other.now().to_string(), "0.012 s after boot");
+    }
+
+    #[test]
+    fn sums_and_differences_stop_at_the_ends() {
+        let (early, late) = (Boottime::from_millis(1), Boottime::from_millis(u64::MAX));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.until(early), Duration::ZERO);
+        assert_eq!(late + Duration::MAX, late);
+        assert_eq!(late.since(early), Duration::from_millis(u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_boot_has_one_id() {
+        let id = boot_id().unwrap();
+        assert_eq!((id.len(), id.matches('-').count()), (36, 4));
+        assert_eq!(boot_id().unwrap(), id);
+    }
+}

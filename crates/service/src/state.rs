@@ -86,3 +86,65 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     temporary.push(".tmp");
     Ok(path.with_file_name(temporary))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state.json");
+        assert_eq!(read(&file, 10).unwrap(), None);
+        write(&file, b"one").unwrap();
+        // As a crash in the middle of a write leaves it.
+        fs::write(folder.path().join(".state.json.tmp"), "half").unwrap();
+        write_durably(&file, b"two").unwrap();
+        assert_eq!(read(&file, 3).unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_content_and_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("folder");
+        fs::create_dir(&target).unwrap();
+        assert!(write(&target, b"x").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write(Path::new("/"), b"x").is_err());
+        assert!(write(Path::new("/nowhere/x"), b"x").is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_text_or_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        write(&file, b"four").unwrap();
+        assert_eq!(read(&file, 3).unwrap_err().to_string(), "larger than 3 bytes");
+        write(&file, b"\xff").unwrap();
+        assert_eq!(read(&file, 3).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read(folder.path(), 3).unwrap_err().to_string(), "not a regular file");
+        assert!(read(Path::new("/dev/zero"), 3).is_err());
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("state");
+        write(&file, &[b'a'; 5000]).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for letter in b"bcdefghij".repeat(20) {
+                    write(&file, &[letter; 5000]).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let text = read(&file, 5000).unwrap().unwrap();
+                assert_eq!(text.len(), 5000);
+                assert!(text.bytes().all(|byte| text.starts_with(char::from(byte))));
+            }
+        });
+    }
+}

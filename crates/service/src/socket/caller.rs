@@ -153,3 +153,52 @@ fn find<T>(file: &Path, wanted: impl Fn(&[&str]) -> Option<T>) -> io::Result<Opt
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn names_and_numbers_are_found_in_files_with_odd_lines() {
+        let group = file(
+            b"# comment\n\n+::::\nbad\xff:x:1:\nguppies:x:5:\nguppy:x:990:alice,bob\nlast:x:7",
+        );
+        assert_eq!(group_id(group.path(), "guppy").unwrap(), Some(990));
+        assert_eq!(group_id(group.path(), "last").unwrap(), Some(7));
+        assert_eq!(group_id(group.path(), "gup").unwrap(), None);
+        let passwd =
+            file(b"root:x:0:0:root:/root:/bin/sh\n:x:5:5::/:\nalice:x:1000:1000::/home/alice:\n");
+        assert_eq!(user_name(passwd.path(), 1000).unwrap().as_deref(), Some("alice"));
+        assert_eq!(user_name(passwd.path(), 5).unwrap(), None);
+        assert!(group_id(Path::new("/nowhere"), "guppy").is_err());
+    }
+
+    #[test]
+    fn the_group_counts_as_primary_and_as_supplementary() {
+        let caller = |gid, groups: &[u32]| Caller { uid: 1, gid, groups: groups.to_vec(), pid: 1 };
+        // Group root is 0 wherever there is an /etc/group.
+        assert!(caller(0, &[]).in_group("root"));
+        assert!(caller(5, &[6, 0]).in_group("root"));
+        assert!(!caller(5, &[6]).in_group("root"));
+        assert!(!caller(0, &[0]).in_group("no such group"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let file = file(&bytes);
+            let _ = group_id(file.path(), "a").unwrap();
+            let _ = user_name(file.path(), 0).unwrap();
+        }
+    }
+}
