@@ -36,7 +36,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// As [`write`], and the folder is fsynced too, so that the new content outlives a power cut.
+/// As [`write()`], and the folder is fsynced too, so that the new content outlives a power cut.
 ///
 /// # Errors
 /// Those of the file system.

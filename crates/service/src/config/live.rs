@@ -3,10 +3,10 @@
 //!
 //! Where it comes from, in this order:
 //! 1. the files, if nothing is wrong with them;
-//! 2. the last config of this boot that was good, kept beside the daemon's own state;
-//! 3. of the files, every key that is valid, later files winning; a file that is no TOML at all
-//!    is skipped. So `mode = "stop"` from the role's drop-in survives a typo beside it;
-//! 4. the defaults.
+//! 2. else the last config of this boot that was good (kept beside the daemon's own state; without
+//!    one, the defaults), and over it every key of the files that is valid, later files winning. A
+//!    file that is no TOML at all is skipped. So `mode = "stop"` survives both a typo beside it,
+//!    whenever the role was installed, and a typo in its own line.
 //!
 //! On reload there is no choice: files with a mistake leave the running config in force.
 
@@ -29,7 +29,7 @@ pub struct Live<T> {
 
 impl<T: DeserializeOwned + Default + Validate> Live<T> {
     /// Finds a config. `last_good` is a file in the runtime folder (which a reboot empties), or
-    /// None: then step 2 is left out.
+    /// None: then none is kept.
     pub fn start(paths: Paths, last_good: Option<PathBuf>) -> Self {
         let (config, error) = match Self::from_files(&paths, last_good.as_ref()) {
             Ok(config) => (config, None),
@@ -88,19 +88,16 @@ fn fallback<T>(paths: &Paths, last_good: Option<&PathBuf>) -> (T, String)
 where
     T: DeserializeOwned + Default + Validate,
 {
-    if let Some(file) = last_good
-        && let Ok(Some(text)) = state::read(file, FILE_AT_MOST)
-        && let Ok(table) = text.parse::<toml::Table>()
-        && let Ok(config) = parsed(&table)
-    {
-        return (config, format!("the last good config of this boot ({})", file.display()));
-    }
-    let mut table = toml::Table::new();
+    let good = |table: &toml::Table| parsed::<T>(table).is_ok();
+    let last = last_good
+        .and_then(|file| state::read(file, FILE_AT_MOST).ok().flatten())
+        .and_then(|text| text.parse::<toml::Table>().ok())
+        .filter(good);
+    let base = if last.is_some() { "the last good config of this boot" } else { "the defaults" };
+    let mut table = last.unwrap_or_default();
     for layer in layers::<T>(paths).0 {
-        layer::salvage(&layer, &mut table, |table| parsed::<T>(table).is_ok());
+        layer::salvage(&layer, &mut table, good);
     }
-    match parsed(&table) {
-        Ok(config) if !table.is_empty() => (config, "what is valid in the files".to_owned()),
-        _ => (T::default(), "the defaults".to_owned()),
-    }
+    let config = parsed(&table).unwrap_or_default();
+    (config, format!("{base} and the valid keys of the files"))
 }
