@@ -102,7 +102,7 @@ impl Agent {
                 other => other.to_string(),
             };
             format!(
-                "{} does not listen at {} ({error}); see: systemctl status {}",
+                "{} cannot be reached at {} ({error}); see: systemctl status {}",
                 self.package,
                 path.display(),
                 self.package
@@ -164,7 +164,7 @@ mod tests {
             socket: "/nonexistent/example.sock",
         };
         let said = agent.ask(None, |_| async { Ok(Ok(())) }).await.expect_err("nobody listens");
-        assert!(said.message.starts_with("guppy-example does not listen at"), "{said}");
+        assert!(said.message.starts_with("guppy-example cannot be reached at"), "{said}");
         assert!(said.message.contains("systemctl status guppy-example"), "{said}");
     }
 

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_not_running_says_what_to_look_at() {
-        let failure = Failure::new(Code::Failed, "does not listen");
+        let failure = Failure::new(Code::Failed, "cannot be reached");
         let line = line(&IDLE_STOPPER, true, unit("failed", "failed"), Err(failure));
         assert_eq!(
             text(&[line]),

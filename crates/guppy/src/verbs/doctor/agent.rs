@@ -121,9 +121,14 @@ fn power_off(rights: &Rights) -> Finding {
             "see the locks below; if there is none: ls \
              /usr/share/polkit-1/rules.d/guppy-idle-stopper.rules, then systemctl restart polkit",
         ),
-        other => Finding::bad(
+        "no" | "na" => Finding::bad(
             check,
-            format!("logind says {other}"),
+            format!("logind says {}", rights.can_power_off),
+            "see: ls /usr/share/polkit-1/rules.d/guppy-idle-stopper.rules; and journalctl -u polkit",
+        ),
+        error => Finding::bad(
+            check,
+            error,
             "see: systemctl status systemd-logind polkit; and journalctl -u polkit",
         ),
     }

@@ -25,12 +25,15 @@ pub(super) fn look() -> Finding {
     if !Path::new(PROGRAM).exists() {
         return Finding::ok("sshd", "not installed");
     }
-    if rustix::process::geteuid().is_root()
-        && let Some(alive) = effective()
-    {
-        return judge(alive, "sshd -T");
-    }
-    judge(from_files(Path::new(CONFIG)), "the files; as root, doctor asks sshd itself")
+    let source = if rustix::process::geteuid().is_root() {
+        if let Some(alive) = effective() {
+            return judge(alive, "sshd -T");
+        }
+        "the files: sshd -T does not answer"
+    } else {
+        "the files; as root, doctor asks sshd itself"
+    };
+    judge(from_files(Path::new(CONFIG)), source)
 }
 
 fn judge(alive: Alive, source: &str) -> Finding {
