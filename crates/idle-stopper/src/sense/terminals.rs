@@ -50,17 +50,19 @@ impl Terminals {
         self.told.clear();
         let mut terminals = Vec::with_capacity(found.len());
         for (mut terminal, is_new_ssh) in found {
+            let mut is_told = terminal.leader != 0 && !is_new_ssh;
+            // Without a host it is asked again: logind remembers what it knows, and may have
+            // been out of reach.
             if is_new_ssh
                 && let Some(session) = world.proc.session(terminal.leader)
                 && let Some(host) = logind.host(&session, now).await
             {
                 terminal.what = format!("{} from {host}", terminal.what);
+                is_told = true;
             }
-            if terminal.leader != 0 {
-                self.told.insert(
-                    (terminal.leader, terminal.leader_start),
-                    terminal.what.clone(),
-                );
+            if is_told {
+                let leader = (terminal.leader, terminal.leader_start);
+                self.told.insert(leader, terminal.what.clone());
             }
             terminals.push(terminal);
         }

@@ -2,7 +2,7 @@
 
 use service::clock::Boottime;
 
-use super::super::commands::{line, tailscale_user};
+use super::super::commands::line;
 use super::super::{RemoteCommand, Sensors};
 use super::{Certain, Fake, Tree, only, read};
 
@@ -222,107 +222,6 @@ async fn an_ide_is_known_by_a_descendant_and_stays_one() {
     assert_eq!(whats(&commands), [(711, "bash (alice, ssh)", false)]);
 }
 
-#[tokio::test]
-async fn tailscale_ssh_runs_its_commands_through_su_or_by_itself() {
-    let tree = Tree::new();
-    let fakes = [
-        Fake {
-            pid: 600,
-            comm: "tailscaled",
-            words: &["/usr/sbin/tailscaled", "--state=x"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 610,
-            parent: 600,
-            comm: "su",
-            words: &["su", "-w", "SSH_AUTH_SOCK", "-l", "bob", "-c", "sleep 600"],
-            cgroup: "/user.slice/user-1001.slice/session-c2.scope",
-            ..Fake::default()
-        },
-        Fake {
-            pid: 611,
-            parent: 610,
-            comm: "sleep",
-            words: &["sleep", "600"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 620,
-            parent: 600,
-            comm: "tailscaled",
-            words: &[
-                "/usr/sbin/tailscaled",
-                "be-child",
-                "ssh",
-                "--local-user=bob",
-                "--cmd=make",
-            ],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 621,
-            parent: 620,
-            comm: "make",
-            words: &["make"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 630,
-            parent: 600,
-            comm: "tailscaled",
-            words: &[
-                "/usr/sbin/tailscaled",
-                "be-child",
-                "ssh",
-                "--local-user=bob",
-                "--has-tty=true",
-                "--tty-name=pts/2",
-            ],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 640,
-            parent: 600,
-            comm: "login",
-            words: &["login", "-f", "bob"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 650,
-            parent: 600,
-            comm: "ip",
-            words: &["ip", "rule"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 660,
-            parent: 600,
-            comm: "su",
-            words: &[
-                "su",
-                "-w",
-                "SSH_AUTH_SOCK",
-                "-l",
-                "bob",
-                "-c",
-                "/usr/sbin/tailscaled be-child sftp",
-            ],
-            ..Fake::default()
-        },
-    ];
-    fakes.into_iter().for_each(|fake| tree.process(fake));
-    let commands = commands(&mut tree.sensors()).await;
-    assert_eq!(
-        whats(&commands),
-        [
-            (610, "sleep 600 (bob, Tailscale SSH)", false),
-            (620, "make (bob, Tailscale SSH)", false),
-            (660, "sftp (bob, Tailscale SSH)", true),
-        ]
-    );
-}
-
 /// sshd's title says `[priv]` at first; it is read again until it is a session's.
 #[tokio::test]
 async fn a_root_login_becomes_a_session_in_the_same_process() {
@@ -392,44 +291,4 @@ fn a_command_line_is_cut_and_its_control_characters_are_gone() {
     assert!(text.starts_with("echo  [2Jboo boo xxx"), "{text}");
     assert_eq!(text.chars().count(), 81);
     assert!(text.ends_with('…'));
-}
-
-#[test]
-fn only_su_and_be_child_are_tailscales_commands() {
-    let user = |words: &[&str]| {
-        tailscale_user(
-            &words
-                .iter()
-                .map(|word| word.as_bytes().to_vec())
-                .collect::<Vec<_>>(),
-        )
-    };
-    assert_eq!(
-        user(&["/usr/bin/su", "-l", "bob", "-c", "x"]).as_deref(),
-        Some("bob")
-    );
-    assert_eq!(user(&["su", "-c", "x"]), None);
-    assert_eq!(user(&["tailscaled"]), None);
-    assert_eq!(
-        user(&[
-            "tailscaled",
-            "be-child",
-            "ssh",
-            "--has-tty",
-            "--local-user=b"
-        ]),
-        None
-    );
-    assert_eq!(
-        user(&[
-            "tailscaled",
-            "be-child",
-            "ssh",
-            "--has-tty=false",
-            "--local-user=b"
-        ])
-        .as_deref(),
-        Some("b")
-    );
-    assert_eq!(user(&[]), None);
 }

@@ -178,10 +178,8 @@ async fn a_lock_in_the_kernels_list_is_found() {
     fs::copy("/proc/locks", tree.path("proc/locks")).unwrap();
     let config = only(|on| on.packages = true);
     let locks = read(&mut tree.sensors(), &config).await.packages.known();
-    assert_eq!(
-        locks.iter().map(|lock| lock.pid).collect::<Vec<_>>(),
-        [std::process::id()]
-    );
+    let mine = std::process::id();
+    assert!(locks.iter().any(|lock| lock.pid == mine), "{locks:?}");
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
+use service::clock::{Boottime, Clock};
+
 use super::super::logind::{Logind, parse_host};
-use super::super::{Inhibitor, Sensors};
+use super::super::{Inhibitor, Roots, Sensors};
 use super::bus::{Bus, Lock};
 use super::{Certain, Fake, Tree, only, read};
 
@@ -185,6 +187,51 @@ async fn hosts_of_ssh_come_from_logind_and_are_remembered() {
         assert_eq!(commands[0].host, "100.64.0.2".parse().ok());
         assert_eq!(calls(&bus), expected);
     }
+}
+
+/// After a failure names of hosts wait a minute; nothing else does.
+#[tokio::test]
+async fn a_host_that_could_not_be_asked_for_is_asked_for_again() {
+    let tree = Tree::new();
+    let bus = Bus::start(tree.folder.path()).await;
+    bus.known.lock().unwrap().hangs = true;
+    bus.known
+        .lock()
+        .unwrap()
+        .hosts
+        .insert("3".to_owned(), "100.64.0.2".to_owned());
+    tree.file("dev/pts/0", "");
+    let scope = "/user.slice/user-1000.slice/session-3.scope";
+    tree.process(Fake {
+        pid: 707,
+        comm: "sshd",
+        words: &["sshd: alice@pts/0"],
+        ..Fake::default()
+    });
+    tree.process(Fake {
+        pid: 708,
+        parent: 707,
+        comm: "bash",
+        terminal: 34816,
+        cgroup: scope,
+        ..Fake::default()
+    });
+    let clock = Clock::driven(Boottime::from_millis(600_000));
+    let logind = Logind::at(bus.address.clone()).within(Duration::from_millis(300));
+    let mut sensors =
+        Sensors::at(Roots::below(tree.folder.path()), clock.clone()).with_logind(logind);
+    let config = only(|on| on.terminals = true);
+    let mut what = async || {
+        read(&mut sensors, &config).await.terminals.known()[0]
+            .what
+            .clone()
+    };
+    assert_eq!(what().await, "ssh alice");
+    bus.known.lock().unwrap().hangs = false;
+    clock.advance(Duration::from_secs(59));
+    assert_eq!(what().await, "ssh alice");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(what().await, "ssh alice from 100.64.0.2");
 }
 
 #[test]

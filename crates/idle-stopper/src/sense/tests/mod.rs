@@ -16,6 +16,7 @@ mod inhibitors;
 mod large;
 mod parsers;
 mod processes;
+mod tailscale;
 mod tcp;
 mod terminals;
 

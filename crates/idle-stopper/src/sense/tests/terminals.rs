@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::super::Sensors;
 use super::super::Terminal;
 use super::super::logins::{Sshd, parse_title};
-use super::super::terminals::{name, tailscale};
+use super::super::terminals::name;
 use super::{Certain, Fake, Tree, only, read, without};
 
 /// tty_nr of pts/N.
@@ -339,27 +339,4 @@ fn titles_of_sshd() {
     ] {
         assert_eq!(parse_title(title.as_bytes()), expected, "{title}");
     }
-}
-
-#[test]
-fn tailscales_login_names_its_user_and_host_where_it_does() {
-    let told = |words: &[&str]| {
-        tailscale(
-            &words
-                .iter()
-                .map(|word| word.as_bytes().to_vec())
-                .collect::<Vec<_>>(),
-        )
-    };
-    assert_eq!(
-        told(&["login", "-f", "-h", "100.64.0.2"]),
-        "Tailscale SSH from 100.64.0.2"
-    );
-    assert_eq!(told(&["login", "--", "bob"]), "Tailscale SSH bob");
-    assert_eq!(
-        told(&["login", "-f", "bob", "-h", "h", "-p"]),
-        "Tailscale SSH bob from h"
-    );
-    assert_eq!(told(&["tailscaled", "be-child", "ssh"]), "Tailscale SSH");
-    assert_eq!(told(&[]), "Tailscale SSH");
 }
