@@ -50,10 +50,7 @@ impl Agent {
     /// For the agent behind a socket of qemu's.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self {
-            socket: socket.to_owned(),
-            line: Mutex::new(None),
-        }
+        Self { socket: socket.to_owned(), line: Mutex::new(None) }
     }
 
     fn line(&self) -> MutexGuard<'_, Option<Line>> {
@@ -79,18 +76,13 @@ impl Agent {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let stream = UnixStream::connect(&self.socket)
             .with_context(|| format!("no agent socket {}", self.socket.display()))?;
-        let mut new = Line {
-            stream,
-            rest: Vec::new(),
-        };
+        let mut new = Line { stream, rest: Vec::new() };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let id = u64::from(std::process::id()) << 20 | number;
         // 0xff makes the agent's parser drop a half-read question.
         let mut question = vec![0xff];
         question.extend(request("guest-sync", &json!({ "id": id })));
-        new.stream
-            .write_all(&question)
-            .context("cannot write to the agent")?;
+        new.stream.write_all(&question).context("cannot write to the agent")?;
         loop {
             let answer = new.read(end)?;
             if answer.get("return").and_then(Value::as_u64) == Some(id) {
@@ -107,9 +99,7 @@ impl Agent {
         if line.is_none() {
             self.connect(&mut line, end)?;
         }
-        let open = line
-            .as_mut()
-            .ok_or_else(|| anyhow!("no line to the agent"))?;
+        let open = line.as_mut().ok_or_else(|| anyhow!("no line to the agent"))?;
         let answer = open
             .stream
             .write_all(&request(command, arguments))
@@ -137,9 +127,7 @@ impl Agent {
         });
         let answer = self.execute("guest-exec", &arguments)?;
         let pid = answer.get("pid").and_then(Value::as_u64);
-        Ok(Running {
-            pid: pid.ok_or_else(|| anyhow!("no pid in {answer}"))?,
-        })
+        Ok(Running { pid: pid.ok_or_else(|| anyhow!("no pid in {answer}"))? })
     }
 
     /// What a started command left behind, once it has ended. To be had once only.
@@ -153,9 +141,7 @@ impl Agent {
             let coded = answer.get(key).and_then(Value::as_str).unwrap_or_default();
             String::from_utf8_lossy(&base64::decode(coded)).into_owned()
         };
-        let status = number("exitcode")
-            .or_else(|| Some(128 + number("signal")?))
-            .unwrap_or(-1);
+        let status = number("exitcode").or_else(|| Some(128 + number("signal")?)).unwrap_or(-1);
         Ok(Some(Output {
             status: i32::try_from(status).unwrap_or(-1),
             stdout: text("out-data"),
@@ -176,11 +162,7 @@ impl Agent {
 }
 
 fn request(command: &str, arguments: &Value) -> Vec<u8> {
-    format!(
-        "{}\n",
-        json!({ "execute": command, "arguments": arguments })
-    )
-    .into_bytes()
+    format!("{}\n", json!({ "execute": command, "arguments": arguments })).into_bytes()
 }
 
 impl Line {
@@ -200,9 +182,7 @@ impl Line {
             if left.is_zero() {
                 bail!("the guest agent is silent");
             }
-            self.stream
-                .set_read_timeout(Some(left))
-                .context("cannot set a time limit")?;
+            self.stream.set_read_timeout(Some(left)).context("cannot set a time limit")?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => bail!("qemu has closed the agent's socket"),
                 Ok(count) => self.rest.extend(chunk.iter().take(count)),

@@ -9,9 +9,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
         let group = chunk
             .iter()
             .zip([16u32, 8, 0])
-            .fold(0u32, |group, (byte, shift)| {
-                group | (u32::from(*byte) << shift)
-            });
+            .fold(0u32, |group, (byte, shift)| group | (u32::from(*byte) << shift));
         for (place, shift) in [18u32, 12, 6, 0].into_iter().enumerate() {
             let index = (group >> shift & 0x3f) as usize;
             match LETTERS.get(index) {

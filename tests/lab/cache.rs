@@ -7,14 +7,12 @@ use anyhow::{Context as _, Result};
 
 /// The cache folder: `GUPPY_TEST_CACHE`, else the user's cache.
 pub fn folder() -> Result<PathBuf> {
-    let base = std::env::var_os("GUPPY_TEST_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| {
-            std::env::var_os("XDG_CACHE_HOME")
-                .map(PathBuf::from)
-                .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-                .map(|cache| cache.join("guppy-tests"))
-        });
+    let base = std::env::var_os("GUPPY_TEST_CACHE").map(PathBuf::from).or_else(|| {
+        std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+            .map(|cache| cache.join("guppy-tests"))
+    });
     let base = base.unwrap_or_else(|| PathBuf::from("/var/cache/guppy-tests"));
     fs::create_dir_all(&base).with_context(|| format!("cannot make {}", base.display()))?;
     Ok(base)
@@ -59,17 +57,12 @@ fn forget_unused(base: &Path, kind: &str) {
     let day = std::time::Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let same = name
-            .strip_prefix(kind)
-            .and_then(|rest| rest.strip_prefix('-'));
+        let same = name.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-'));
         if !same.is_some_and(|key| u64::from_str_radix(key, 16).is_ok() && key.len() == 16) {
             continue;
         }
         let mark = fs::metadata(entry.path().join("used")).or_else(|_| entry.metadata());
-        let age = mark
-            .and_then(|mark| mark.modified())
-            .ok()
-            .and_then(|then| then.elapsed().ok());
+        let age = mark.and_then(|mark| mark.modified()).ok().and_then(|then| then.elapsed().ok());
         if age.is_some_and(|age| age > day) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -106,11 +99,7 @@ pub fn parts_of(folder: &Path) -> Result<Vec<Vec<u8>>> {
     files.sort();
     let mut parts = Vec::new();
     for file in files {
-        let name = file
-            .strip_prefix(folder)?
-            .to_string_lossy()
-            .into_owned()
-            .into_bytes();
+        let name = file.strip_prefix(folder)?.to_string_lossy().into_owned().into_bytes();
         parts.push(name);
         parts.push(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }

@@ -36,11 +36,7 @@ impl Release {
     /// The releases this run covers: Debian 13, and with `--full` both.
     #[must_use]
     pub fn of_this_run() -> &'static [Self] {
-        if crate::full() {
-            &Self::ALL
-        } else {
-            &[Self::Trixie]
-        }
+        if crate::full() { &Self::ALL } else { &[Self::Trixie] }
     }
 }
 
@@ -69,17 +65,10 @@ impl Image {
                 .ok()
                 .with_context(|| format!("cannot build the {} image", release.name()))?;
             let took = start.elapsed().as_secs_f64();
-            crate::say(format_args!(
-                "built the {} image in {took:.1} s",
-                release.name()
-            ));
+            crate::say(format_args!("built the {} image in {took:.1} s", release.name()));
             Ok(())
         })?;
-        Ok(Self {
-            release,
-            key,
-            folder,
-        })
+        Ok(Self { release, key, folder })
     }
 
     /// Debian 13.

@@ -84,8 +84,7 @@ fn note(line: &str) -> Result<()> {
         .append(true)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    file.write_all(format!("{line}\n").as_bytes())
-        .context("cannot write the ledger")
+    file.write_all(format!("{line}\n").as_bytes()).context("cannot write the ledger")
 }
 
 /// Start time of a process in clock ticks since boot: with the id, it names one process for ever.
@@ -101,17 +100,11 @@ fn clean_up_after_the_dead(base: &Path) -> Result<()> {
     lock.lock().context("cannot lock the ledgers")?;
     for entry in fs::read_dir(base)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let Some((pid, start)) = name.as_deref().and_then(|name| name.split_once('-')) else {
             continue;
         };
-        let alive = pid
-            .parse()
-            .ok()
-            .and_then(started)
-            .is_some_and(|now| now.to_string() == start);
+        let alive = pid.parse().ok().and_then(started).is_some_and(|now| now.to_string() == start);
         if !alive {
             undo(&path);
         }

@@ -17,8 +17,10 @@
 //! place that pauses, and it ends as soon as its condition holds.
 
 pub mod agent;
+pub mod apt_repo;
 mod base64;
 pub mod cache;
+pub mod container;
 pub mod image;
 pub mod ledger;
 pub mod namespace;
@@ -31,6 +33,8 @@ pub mod terminal;
 pub mod vm;
 pub mod wait;
 
+pub use apt_repo::AptRepo;
+pub use container::Container;
 pub use image::{Image, Release};
 pub use namespace::{Namespace, Switch};
 pub use process::Output;

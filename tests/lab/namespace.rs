@@ -34,10 +34,7 @@ impl Net {
     /// A command that will run inside.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/run/netns/{}", self.name))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program);
         command
     }
 }
@@ -63,24 +60,13 @@ impl Switch {
     pub fn new() -> Result<Self> {
         let net = Net::new("gs")?;
         for arguments in [
-            &[
-                "link",
-                "add",
-                BRIDGE,
-                "type",
-                "bridge",
-                "forward_delay",
-                "0",
-            ][..],
+            &["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0"][..],
             &["address", "add", "10.99.0.1/16", "dev", BRIDGE],
             &["link", "set", BRIDGE, "up"],
         ] {
             host("ip", &[&["-netns", &net.name], arguments].concat())?;
         }
-        Ok(Self {
-            net: Arc::new(net),
-            taken: Arc::default(),
-        })
+        Ok(Self { net: Arc::new(net), taken: Arc::default() })
     }
 
     /// The next free address: 10.99.0.100 and on, so that smaller ones are free to be chosen.
@@ -94,10 +80,7 @@ impl Switch {
     /// Notes an address as taken; an error if another host has it.
     pub(crate) fn take_address(&self, address: &str) -> Result<()> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure!(
-            taken.insert(address.to_owned()),
-            "two hosts with {address} on one switch"
-        );
+        ensure!(taken.insert(address.to_owned()), "two hosts with {address} on one switch");
         Ok(())
     }
 
@@ -115,24 +98,10 @@ impl Switch {
     /// Takes a tap that qemu has made in the namespace `from` as a port.
     pub(crate) fn plug_tap(&self, from: &Self, tap: &str) -> Result<()> {
         if from.net.name != self.net.name {
-            host(
-                "ip",
-                &[
-                    "-netns",
-                    &from.net.name,
-                    "link",
-                    "set",
-                    tap,
-                    "netns",
-                    &self.net.name,
-                ],
-            )?;
+            host("ip", &["-netns", &from.net.name, "link", "set", tap, "netns", &self.net.name])?;
         }
         let net = &self.net.name;
-        host(
-            "ip",
-            &["-netns", net, "link", "set", tap, "master", BRIDGE, "up"],
-        )?;
+        host("ip", &["-netns", net, "link", "set", tap, "master", BRIDGE, "up"])?;
         Ok(())
     }
 
@@ -149,23 +118,9 @@ impl Switch {
                 "netns", there,
             ],
         )?;
-        host(
-            "ip",
-            &["-netns", here, "link", "set", &port, "master", BRIDGE, "up"],
-        )?;
+        host("ip", &["-netns", here, "link", "set", &port, "master", BRIDGE, "up"])?;
         let with_length = format!("{address}/16");
-        host(
-            "ip",
-            &[
-                "-netns",
-                there,
-                "address",
-                "add",
-                &with_length,
-                "dev",
-                &inside,
-            ],
-        )?;
+        host("ip", &["-netns", there, "address", "add", &with_length, "dev", &inside])?;
         host("ip", &["-netns", there, "link", "set", &inside, "up"])?;
         namespace.addresses.push(address.clone());
         namespace.switches.push(self.clone());
@@ -199,11 +154,7 @@ pub struct Namespace {
 impl Namespace {
     /// A host with nothing but a loopback; see [`Switch::host`] for one with a link.
     pub fn new() -> Result<Self> {
-        Ok(Self {
-            net: Net::new("gn")?,
-            addresses: Vec::new(),
-            switches: Vec::new(),
-        })
+        Ok(Self { net: Net::new("gn")?, addresses: Vec::new(), switches: Vec::new() })
     }
 
     /// The name under which `ip netns` knows it.
@@ -239,9 +190,7 @@ impl Namespace {
     /// Starts a shell command that lives until the returned value is dropped.
     pub fn spawn(&self, shell: &str) -> Result<Spawned> {
         let mut command = self.command("bash");
-        command
-            .args(["-c", shell])
-            .stdin(std::process::Stdio::null());
+        command.args(["-c", shell]).stdin(std::process::Stdio::null());
         Spawned::start(&mut command)
     }
 

@@ -37,10 +37,7 @@ impl Output {
 
 /// Runs a command to its end. It is killed, with all it started, at the deadline.
 pub fn run(mut command: Command, input: &[u8], within: Duration) -> Result<Output> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Spawned::start(&mut command)?;
     let mut stdin = child.child.stdin.take();
     let stdout = collect(child.child.stdout.take());
@@ -50,30 +47,20 @@ pub fn run(mut command: Command, input: &[u8], within: Duration) -> Result<Outpu
         let _ = stdin.write_all(input);
     }
     let status = child.wait(within)?;
-    Ok(Output {
-        status,
-        stdout: text(stdout),
-        stderr: text(stderr),
-    })
+    Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
 /// Runs a program of this machine that has to succeed, and gives its output.
 pub fn host(program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
-    run(command, b"", PATIENCE)?
-        .ok()
-        .with_context(|| format!("{program} {}", arguments.join(" ")))
+    run(command, b"", PATIENCE)?.ok().with_context(|| format!("{program} {}", arguments.join(" ")))
 }
 
 /// Runs a clean-up command whose failure nobody can act on.
 pub(crate) fn quietly(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
@@ -106,17 +93,10 @@ impl Spawned {
     /// Starts a program as leader of its own process group and notes its pid in the ledger.
     pub fn start(command: &mut Command) -> Result<Self> {
         let name = format!("{command:?}");
-        let child = command
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        let child =
+            command.process_group(0).spawn().with_context(|| format!("cannot start {name}"))?;
         ledger::note_process(child.id())?;
-        Ok(Self {
-            child,
-            name,
-            status: None,
-            kept: false,
-        })
+        Ok(Self { child, name, status: None, kept: false })
     }
 
     /// Its process id.
@@ -130,11 +110,7 @@ impl Spawned {
         if self.status.is_none()
             && let Some(status) = self.child.try_wait().context("waiting for a child")?
         {
-            self.status = Some(
-                status
-                    .code()
-                    .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            );
+            self.status = Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
         Ok(self.status)
     }
@@ -152,9 +128,8 @@ impl Spawned {
     /// Kills the whole process group now, without a chance to clean up.
     pub fn kill(&mut self) {
         if let Ok(None) = self.ended() {
-            if let Some(pid) = i32::try_from(self.pid())
-                .ok()
-                .and_then(rustix::process::Pid::from_raw)
+            if let Some(pid) =
+                i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw)
             {
                 let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
             }

@@ -61,10 +61,7 @@ impl Qmp {
         let reader = BufReader::new(stream.try_clone().context("cannot share the QMP socket")?);
         let listener = Arc::clone(&shared);
         std::thread::spawn(move || listen(reader, &listener));
-        let qmp = Self {
-            writer: Mutex::new(stream),
-            shared,
-        };
+        let qmp = Self { writer: Mutex::new(stream), shared };
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
@@ -100,12 +97,7 @@ impl Qmp {
         wanted: impl Fn(&Event) -> bool,
     ) -> Result<Option<Event>> {
         self.hear(within, |heard| {
-            heard
-                .events
-                .iter()
-                .skip(mark)
-                .find(|event| wanted(event))
-                .cloned()
+            heard.events.iter().skip(mark).find(|event| wanted(event)).cloned()
         })
     }
 
@@ -144,12 +136,7 @@ fn listen(reader: BufReader<UnixStream>, shared: &Shared) {
         if let Some(name) = message.get("event").and_then(Value::as_str) {
             let data = message.get("data").cloned().unwrap_or(Value::Null);
             let position = heard.events.len();
-            heard.events.push(Event {
-                name: name.to_owned(),
-                data,
-                at: Instant::now(),
-                position,
-            });
+            heard.events.push(Event { name: name.to_owned(), data, at: Instant::now(), position });
         } else if message.get("QMP").is_none() {
             heard.answers.push(message);
         }

@@ -46,7 +46,5 @@ pub(crate) fn let_go(thing: Box<dyn Keepable>) {
 /// Notes a kept thing and tells the person about it.
 pub(crate) fn kept(what: &str, how: &str) {
     let _ = ledger::note_kept();
-    crate::say(format_args!(
-        "kept up: {what}\nlab:   {how}\nlab:   (the next tests/run ends it)"
-    ));
+    crate::say(format_args!("kept up: {what}\nlab:   {how}\nlab:   (the next tests/run ends it)"));
 }

@@ -22,11 +22,7 @@ impl Seed {
     pub(crate) fn parts(&self) -> Vec<Vec<u8>> {
         let mut parts = vec![self.user_data.clone().into_bytes()];
         parts.extend(self.meta_data.iter().map(|text| text.clone().into_bytes()));
-        parts.extend(
-            self.network_config
-                .iter()
-                .map(|text| text.clone().into_bytes()),
-        );
+        parts.extend(self.network_config.iter().map(|text| text.clone().into_bytes()));
         for (name, content) in &self.files {
             parts.push(name.clone().into_bytes());
             parts.push(content.clone());
@@ -42,15 +38,9 @@ impl Seed {
             .meta_data
             .clone()
             .unwrap_or_else(|| format!("instance-id: {name}\nlocal-hostname: guppy-box\n"));
-        let network = self
-            .network_config
-            .clone()
-            .unwrap_or_else(|| network.to_owned());
-        let own = [
-            ("user-data", &self.user_data),
-            ("meta-data", &meta),
-            ("network-config", &network),
-        ];
+        let network = self.network_config.clone().unwrap_or_else(|| network.to_owned());
+        let own =
+            [("user-data", &self.user_data), ("meta-data", &meta), ("network-config", &network)];
         for (name, text) in own {
             fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
@@ -59,9 +49,8 @@ impl Seed {
                 .with_context(|| format!("cannot write {name}"))?;
         }
         let (disk, folder) = (disk.to_string_lossy(), folder.to_string_lossy());
-        let arguments = [
-            "-quiet", "-output", &disk, "-volid", "cidata", "-joliet", "-rock", &folder,
-        ];
+        let arguments =
+            ["-quiet", "-output", &disk, "-volid", "cidata", "-joliet", "-rock", &folder];
         process::host("genisoimage", &arguments)?;
         Ok(())
     }

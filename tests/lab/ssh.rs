@@ -26,23 +26,10 @@ impl SshKey {
         let file = place.join("key");
         process::host(
             "ssh-keygen",
-            &[
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                "lab",
-                "-f",
-                &file.to_string_lossy(),
-            ],
+            &["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.to_string_lossy()],
         )?;
         let public = fs::read_to_string(place.join("key.pub")).context("no public key")?;
-        Ok(Self {
-            place,
-            public: public.trim().to_owned(),
-        })
+        Ok(Self { place, public: public.trim().to_owned() })
     }
 
     /// One pair for all machines of a kind, kept in the cache: for keys inside frozen machines.
@@ -51,25 +38,12 @@ impl SshKey {
             let file = folder.join("key");
             process::host(
                 "ssh-keygen",
-                &[
-                    "-q",
-                    "-t",
-                    "ed25519",
-                    "-N",
-                    "",
-                    "-C",
-                    "lab",
-                    "-f",
-                    &file.to_string_lossy(),
-                ],
+                &["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.to_string_lossy()],
             )?;
             Ok(())
         })?;
         let public = fs::read_to_string(place.join("key.pub")).context("no public key")?;
-        Ok(Self {
-            place,
-            public: public.trim().to_owned(),
-        })
+        Ok(Self { place, public: public.trim().to_owned() })
     }
 
     /// The line for `authorized_keys`.
@@ -80,9 +54,7 @@ impl SshKey {
 
     /// Lets this key in as a user of the guest.
     pub fn authorize(&self, vm: &Vm, user: &str) -> Result<()> {
-        let home = vm
-            .sh(&format!("getent passwd '{user}' | cut -d: -f6"))?
-            .ok()?;
+        let home = vm.sh(&format!("getent passwd '{user}' | cut -d: -f6"))?.ok()?;
         let shell = format!(
             "install -d -m 700 -o {user} '{home}/.ssh' && echo '{}' >>'{home}/.ssh/authorized_keys' \
              && chown {user}: '{home}/.ssh/authorized_keys'",
@@ -114,11 +86,7 @@ impl SshKey {
 impl Drop for SshKey {
     fn drop(&mut self) {
         // The cache's own pair stays.
-        if self
-            .place
-            .components()
-            .any(|part| part.as_os_str() == "guppy-lab")
-        {
+        if self.place.components().any(|part| part.as_os_str() == "guppy-lab") {
             ledger::leave(&self.place);
         }
     }
@@ -142,10 +110,7 @@ impl Namespace {
         command: &str,
     ) -> Result<Spawned> {
         let client = key.client(vm.address(), user, &format!("-n {options}"));
-        self.spawn(&format!(
-            "exec {client} '{}'",
-            command.replace('\'', r"'\''")
-        ))
+        self.spawn(&format!("exec {client} '{}'", command.replace('\'', r"'\''")))
     }
 
     /// An ssh client on a terminal with a login shell at the far end (or `command`, if not empty).
@@ -159,11 +124,7 @@ impl Namespace {
     ) -> Result<Terminal> {
         let client = key.client(vm.address(), user, &format!("-t {options}"));
         let quoted = command.replace('\'', r"'\''");
-        let shell = if command.is_empty() {
-            client
-        } else {
-            format!("{client} '{quoted}'")
-        };
+        let shell = if command.is_empty() { client } else { format!("{client} '{quoted}'") };
         self.terminal(&shell)
     }
 
@@ -176,10 +137,7 @@ impl Namespace {
     pub fn wait_sshd(&self, vm: &Vm, within: Duration) -> Result<()> {
         crate::wait::until_true("sshd to answer", within, || {
             let probe = format!("exec 3<>/dev/tcp/{}/22 && head -c 4 <&3", vm.address());
-            Ok(self
-                .sh(&format!("timeout 5 bash -c '{probe}' 2>/dev/null"))?
-                .stdout
-                == "SSH-")
+            Ok(self.sh(&format!("timeout 5 bash -c '{probe}' 2>/dev/null"))?.stdout == "SSH-")
         })
     }
 }

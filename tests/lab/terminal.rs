@@ -24,25 +24,11 @@ impl Terminal {
     pub(crate) fn start(mut around: Command, shell: &str) -> Result<Self> {
         // util-linux's script holds the pseudo-terminal; it has no size of its own.
         let sized = format!("stty rows 40 columns 132; exec {shell}");
-        around.args([
-            "--quiet",
-            "--return",
-            "--flush",
-            "--command",
-            &sized,
-            "/dev/null",
-        ]);
+        around.args(["--quiet", "--return", "--flush", "--command", &sized, "/dev/null"]);
         around.env("TERM", "xterm").env("SHELL", "/bin/bash");
-        around
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        around.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Spawned::start(&mut around)?;
-        let keyboard = process
-            .child
-            .stdin
-            .take()
-            .ok_or_else(|| anyhow!("no keyboard"))?;
+        let keyboard = process.child.stdin.take().ok_or_else(|| anyhow!("no keyboard"))?;
         let screen = Arc::new(Mutex::new(Vec::new()));
         let pipes: [Option<Box<dyn std::io::Read + Send>>; 2] = [
             process.child.stdout.take().map(|pipe| Box::new(pipe) as _),
@@ -58,18 +44,12 @@ impl Terminal {
                 }
             });
         }
-        Ok(Self {
-            process,
-            keyboard,
-            screen,
-        })
+        Ok(Self { process, keyboard, screen })
     }
 
     /// Presses keys. Enter is `\r`, Ctrl-C is `\x03`.
     pub fn type_keys(&mut self, keys: &str) -> Result<()> {
-        self.keyboard
-            .write_all(keys.as_bytes())
-            .context("cannot type: the program has ended")?;
+        self.keyboard.write_all(keys.as_bytes()).context("cannot type: the program has ended")?;
         self.keyboard.flush().context("cannot type")
     }
 

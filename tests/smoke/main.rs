@@ -1,4 +1,5 @@
 //! The laboratory's own proof, on real machines.
 
+mod container;
 mod frozen;
 mod power;

@@ -22,12 +22,7 @@ pub struct VmBuilder {
 
 impl VmBuilder {
     pub(super) fn new(image: &Image) -> Self {
-        Self {
-            image: image.clone(),
-            plan: Plan::default(),
-            switches: Vec::new(),
-            seed: None,
-        }
+        Self { image: image.clone(), plan: Plan::default(), switches: Vec::new(), seed: None }
     }
 
     /// Memory in MiB.
@@ -59,9 +54,7 @@ impl VmBuilder {
 
     fn add_nic(mut self, switch: &Switch, address: Option<&str>) -> Self {
         // Which address it gets is settled at boot, where a failure can be told.
-        self.plan
-            .nics
-            .push(NicPlan::new(address.unwrap_or_default()));
+        self.plan.nics.push(NicPlan::new(address.unwrap_or_default()));
         self.switches.push(switch.clone());
         self
     }
@@ -119,10 +112,8 @@ impl VmBuilder {
     /// Changes with everything that goes into the machine's first boot.
     #[must_use]
     pub fn key(&self) -> u64 {
-        let mut parts = vec![
-            self.image.key().to_le_bytes().to_vec(),
-            self.plan.to_json().into_bytes(),
-        ];
+        let mut parts =
+            vec![self.image.key().to_le_bytes().to_vec(), self.plan.to_json().into_bytes()];
         parts.extend(self.seed.iter().flat_map(Seed::parts));
         cache::key(parts.iter().map(Vec::as_slice))
     }

@@ -29,9 +29,7 @@ impl Console {
             let mut bytes = [0u8; 4096];
             while screen.read(&mut bytes).is_ok_and(|count| count > 0) {}
         });
-        Ok(Self {
-            keyboard: Mutex::new(keyboard),
-        })
+        Ok(Self { keyboard: Mutex::new(keyboard) })
     }
 }
 
@@ -47,10 +45,7 @@ impl Vm {
     pub(super) fn console_end(&self) -> String {
         let text = self.console_text();
         let lines: Vec<&str> = text.lines().rev().take(30).collect();
-        lines
-            .into_iter()
-            .rev()
-            .fold(String::new(), |end, line| end + "\n" + line)
+        lines.into_iter().rev().fold(String::new(), |end, line| end + "\n" + line)
     }
 
     /// Waits until the console shows a text; gives all that was shown.
@@ -71,12 +66,7 @@ impl Vm {
     /// Types on the console's keyboard. Enter is `\r`.
     pub fn type_console(&self, keys: &str) -> Result<()> {
         let console = &self.running()?.console;
-        let mut keyboard = console
-            .keyboard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        keyboard
-            .write_all(keys.as_bytes())
-            .context("cannot type on the console")
+        let mut keyboard = console.keyboard.lock().unwrap_or_else(PoisonError::into_inner);
+        keyboard.write_all(keys.as_bytes()).context("cannot type on the console")
     }
 }

@@ -39,22 +39,17 @@ impl Vm {
     pub fn service(&self, unit: &str, shell: &str) -> Result<()> {
         let quoted = shell.replace('\'', r"'\''");
         let command = format!("systemd-run --quiet --collect --unit={unit} bash -c '{quoted}'");
-        self.sh(&command)?
-            .ok()
-            .with_context(|| format!("cannot start {unit}"))?;
+        self.sh(&command)?.ok().with_context(|| format!("cannot start {unit}"))?;
         Ok(())
     }
 
     /// Writes a file, its folders too.
     pub fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
         self.running()?;
-        self.sh(&format!("mkdir -p \"$(dirname '{path}')\" && : >'{path}'"))?
-            .ok()?;
+        self.sh(&format!("mkdir -p \"$(dirname '{path}')\" && : >'{path}'"))?.ok()?;
         // The agent's line takes a bounded request.
         for chunk in content.chunks(256 * 1024) {
-            self.agent
-                .run(&format!("cat >>'{path}'"), chunk, PATIENCE)?
-                .ok()?;
+            self.agent.run(&format!("cat >>'{path}'"), chunk, PATIENCE)?.ok()?;
         }
         Ok(())
     }

@@ -73,10 +73,7 @@ impl Vm {
     /// Its address on its first switch.
     #[must_use]
     pub fn address(&self) -> &str {
-        self.plan
-            .nics
-            .first()
-            .map_or("", |nic| nic.address.as_str())
+        self.plan.nics.first().map_or("", |nic| nic.address.as_str())
     }
 
     /// qemu's control socket, for anything the lab has no word for.
@@ -85,30 +82,18 @@ impl Vm {
     }
 
     fn running(&self) -> Result<&Qemu> {
-        self.qemu
-            .as_ref()
-            .ok_or_else(|| anyhow!("{} is switched off", self.name))
+        self.qemu.as_ref().ok_or_else(|| anyhow!("{} is switched off", self.name))
     }
 
     /// Starts qemu on the machine's disk and waits for the guest agent.
     fn power_on(&mut self, state: Option<&std::path::Path>) -> Result<()> {
         let start = Instant::now();
-        let qemu = Qemu::start(
-            &self.place,
-            &self.name,
-            &self.image,
-            &self.plan,
-            &self.switches,
-            state,
-        )?;
+        let qemu =
+            Qemu::start(&self.place, &self.name, &self.image, &self.plan, &self.switches, state)?;
         self.qemu = Some(qemu);
         self.seen.store(0, std::sync::atomic::Ordering::Relaxed);
         self.agent.wait_ready(BOOT).with_context(|| {
-            format!(
-                "{} does not come up; its console ends:{}",
-                self.name,
-                self.console_end()
-            )
+            format!("{} does not come up; its console ends:{}", self.name, self.console_end())
         })?;
         self.took = start.elapsed();
         Ok(())
@@ -171,10 +156,7 @@ impl Keepable for Ended {
             qemu.keep();
         }
         let inside = self.switches.first().map_or(String::new(), |switch| {
-            format!(
-                "; its network: ip netns exec {} bash",
-                switch.namespace_name()
-            )
+            format!("; its network: ip netns exec {} bash", switch.namespace_name())
         });
         let console = self.place.join("console.sock");
         let how = format!(
@@ -183,9 +165,7 @@ impl Keepable for Ended {
             console.display()
         );
         scenario::kept(&format!("machine {}", self.name), &how);
-        std::mem::take(&mut self.switches)
-            .into_iter()
-            .for_each(std::mem::forget);
+        std::mem::take(&mut self.switches).into_iter().for_each(std::mem::forget);
     }
 }
 

@@ -37,10 +37,7 @@ impl Vm {
         let seen = self.seen.load(Ordering::Relaxed);
         let Some(event) = qemu.qmp.event_since(seen, within, wanted)? else {
             if let Some(code) = qemu.exit_code()? {
-                bail!(
-                    "{} crashed: qemu ended with {code} and no power event",
-                    self.name
-                );
+                bail!("{} crashed: qemu ended with {code} and no power event", self.name);
             }
             return Ok(None);
         };
@@ -56,26 +53,16 @@ impl Vm {
     /// crash instead is an error, and says which.
     pub fn wait_power_off(&self, within: Duration) -> Result<PowerOff> {
         match self.power_change(within)? {
-            None => bail!(
-                "{} did not power off within {:.1} s",
-                self.name,
-                within.as_secs_f64()
-            ),
+            None => bail!("{} did not power off within {:.1} s", self.name, within.as_secs_f64()),
             Some(Change::Reset(_)) => bail!("{} rebooted instead of powering off", self.name),
             Some(Change::Off(at)) => {
                 let qemu = self.running()?;
-                let code = qemu
-                    .wait(Duration::from_secs(20))
-                    .context("after the power-off")?;
+                let code = qemu.wait(Duration::from_secs(20)).context("after the power-off")?;
                 if code != 0 {
                     bail!("qemu ended with {code} after the power-off");
                 }
                 let wall = SystemTime::now() - at.elapsed();
-                Ok(PowerOff {
-                    at,
-                    wall,
-                    after: at - qemu.started,
-                })
+                Ok(PowerOff { at, wall, after: at - qemu.started })
             }
         }
     }
@@ -109,16 +96,10 @@ impl Vm {
     /// Waits until the guest reboots and its agent answers again; gives the moment of the reset.
     pub fn wait_reboot(&self, within: Duration) -> Result<Instant> {
         match self.power_change(within)? {
-            None => bail!(
-                "{} did not reboot within {:.1} s",
-                self.name,
-                within.as_secs_f64()
-            ),
+            None => bail!("{} did not reboot within {:.1} s", self.name, within.as_secs_f64()),
             Some(Change::Off(_)) => bail!("{} powered off instead of rebooting", self.name),
             Some(Change::Reset(at)) => {
-                self.agent
-                    .wait_ready(super::BOOT)
-                    .context("after the reboot")?;
+                self.agent.wait_ready(super::BOOT).context("after the reboot")?;
                 Ok(at)
             }
         }
@@ -129,8 +110,7 @@ impl Vm {
         self.agent.wait_ready(within)?;
         // Each processor of the guest may ask for the one reset: what came before the agent's
         // answer belongs to the reboot that is over.
-        self.seen
-            .store(self.running()?.qmp.mark(), Ordering::Relaxed);
+        self.seen.store(self.running()?.qmp.mark(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -151,15 +131,9 @@ impl Vm {
         let qemu = self.running()?;
         let mark = qemu.qmp.mark();
         self.agent.start("systemctl suspend", b"")?;
-        let slept = qemu
-            .qmp
-            .event_since(mark, within, |event| event.name == "SUSPEND")?;
+        let slept = qemu.qmp.event_since(mark, within, |event| event.name == "SUSPEND")?;
         if slept.is_none() {
-            bail!(
-                "{} did not fall asleep; its console ends: {}",
-                self.name,
-                self.console_end()
-            );
+            bail!("{} did not fall asleep; its console ends: {}", self.name, self.console_end());
         }
         Ok(())
     }
@@ -169,11 +143,7 @@ impl Vm {
         let qemu = self.running()?;
         let mark = qemu.qmp.mark();
         self.qmp("system_wakeup", json!({}))?;
-        if qemu
-            .qmp
-            .event_since(mark, within, |event| event.name == "WAKEUP")?
-            .is_none()
-        {
+        if qemu.qmp.event_since(mark, within, |event| event.name == "WAKEUP")?.is_none() {
             bail!("{} did not wake", self.name);
         }
         self.agent.wait_ready(within).context("after waking")

@@ -36,10 +36,7 @@ impl NicPlan {
             // An address that is none makes a machine without a link; qemu will say so.
             let _ = write!(mac, ":{:02x}", part.parse::<u8>().unwrap_or(0));
         }
-        Self {
-            address: address.to_owned(),
-            mac,
-        }
+        Self { address: address.to_owned(), mac }
     }
 }
 
@@ -80,28 +77,17 @@ impl Plan {
     pub(super) fn from_json(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).context("a snapshot's plan")?;
         let number = |key: &str| value.get(key).and_then(Value::as_u64).unwrap_or_default();
-        let nics = value
-            .get("nics")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let nics = value.get("nics").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(Self {
             memory: u32::try_from(number("memory"))?,
             cpus: u32::try_from(number("cpus"))?,
-            nics: nics
-                .iter()
-                .filter_map(Value::as_str)
-                .map(NicPlan::new)
-                .collect(),
+            nics: nics.iter().filter_map(Value::as_str).map(NicPlan::new).collect(),
             arguments: value
                 .get("arguments")
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
-            seed: value
-                .get("seed")
-                .and_then(Value::as_bool)
-                .unwrap_or_default(),
+            seed: value.get("seed").and_then(Value::as_bool).unwrap_or_default(),
             seed_used: true,
         })
     }
@@ -117,11 +103,7 @@ impl Plan {
                 nic.mac, nic.address
             );
         }
-        if self.nics.is_empty() {
-            String::from("version: 2\nethernets: {}\n")
-        } else {
-            text
-        }
+        if self.nics.is_empty() { String::from("version: 2\nethernets: {}\n") } else { text }
     }
 
     fn kernel_arguments(&self) -> String {
@@ -167,15 +149,10 @@ impl Qemu {
         let taps = taps(name, plan);
         command.args(line(place, image, plan, &taps));
         if let Some(state) = state {
-            command
-                .arg("-incoming")
-                .arg(format!("exec:cat '{}'", state.display()));
+            command.arg("-incoming").arg(format!("exec:cat '{}'", state.display()));
         }
         let log = fs::File::create(place.join("qemu.log")).context("cannot make qemu's log")?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let started = Instant::now();
         let mut process = Spawned::start(&mut command)?;
         let qmp = Qmp::connect(&place.join("qmp.sock"), || match process.ended()? {
@@ -191,23 +168,14 @@ impl Qemu {
             }
         }
         if state.is_some() {
-            wait::until_true(
-                "the frozen state to be read",
-                Duration::from_secs(60),
-                || {
-                    let status = qmp.execute("query-migrate", json!({}))?;
-                    Ok(status.get("status").and_then(Value::as_str) == Some("completed"))
-                },
-            )?;
+            wait::until_true("the frozen state to be read", Duration::from_secs(60), || {
+                let status = qmp.execute("query-migrate", json!({}))?;
+                Ok(status.get("status").and_then(Value::as_str) == Some("completed"))
+            })?;
         }
         let console = Console::open(place)?;
         qmp.execute("cont", json!({}))?;
-        Ok(Self {
-            qmp,
-            console,
-            started,
-            process: Mutex::new(process),
-        })
+        Ok(Self { qmp, console, started, process: Mutex::new(process) })
     }
 
     fn process(&self) -> MutexGuard<'_, Spawned> {
@@ -238,9 +206,7 @@ impl Qemu {
 /// One interface name per NIC, unique among this process's namespaces.
 fn taps(name: &str, plan: &Plan) -> Vec<String> {
     let number = name.rsplit('.').next().unwrap_or(name);
-    (0..plan.nics.len())
-        .map(|nic| format!("t{number}.{nic}"))
-        .collect()
+    (0..plan.nics.len()).map(|nic| format!("t{number}.{nic}")).collect()
 }
 
 fn line(place: &Path, image: &Image, plan: &Plan, taps: &[String]) -> Vec<String> {
@@ -259,22 +225,10 @@ fn line(place: &Path, image: &Image, plan: &Plan, taps: &[String]) -> Vec<String
     add("-initrd", image.initrd().display().to_string());
     add("-append", plan.kernel_arguments());
     // Unsafe for the host's own crash only: what the guest flushed survives the end of qemu.
-    add(
-        "-drive",
-        format!(
-            "file={},if=none,id=disk,cache=unsafe,discard=unmap",
-            at("disk.qcow2")
-        ),
-    );
+    add("-drive", format!("file={},if=none,id=disk,cache=unsafe,discard=unmap", at("disk.qcow2")));
     add("-device", "virtio-blk-pci,drive=disk".into());
     if plan.seed {
-        add(
-            "-drive",
-            format!(
-                "file={},if=none,id=seed,format=raw,readonly=on",
-                at("seed.iso")
-            ),
-        );
+        add("-drive", format!("file={},if=none,id=seed,format=raw,readonly=on", at("seed.iso")));
         add("-device", "virtio-blk-pci,drive=seed".into());
     }
     let console = format!(
@@ -285,32 +239,14 @@ fn line(place: &Path, image: &Image, plan: &Plan, taps: &[String]) -> Vec<String
     add("-chardev", console);
     add("-device", "isa-serial,chardev=console".into());
     add("-device", "virtio-serial-pci".into());
-    add(
-        "-chardev",
-        format!(
-            "socket,id=agent,path={},server=on,wait=off",
-            at("agent.sock")
-        ),
-    );
-    add(
-        "-device",
-        "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".into(),
-    );
+    add("-chardev", format!("socket,id=agent,path={},server=on,wait=off", at("agent.sock")));
+    add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".into());
     add("-device", "virtio-rng-pci".into());
     for (number, (nic, tap)) in plan.nics.iter().zip(taps).enumerate() {
-        add(
-            "-netdev",
-            format!("tap,id=nic{number},ifname={tap},script=no,downscript=no"),
-        );
-        add(
-            "-device",
-            format!("virtio-net-pci,netdev=nic{number},mac={},romfile=", nic.mac),
-        );
+        add("-netdev", format!("tap,id=nic{number},ifname={tap},script=no,downscript=no"));
+        add("-device", format!("virtio-net-pci,netdev=nic{number},mac={},romfile=", nic.mac));
     }
-    add(
-        "-qmp",
-        format!("unix:{},server=on,wait=off", at("qmp.sock")),
-    );
+    add("-qmp", format!("unix:{},server=on,wait=off", at("qmp.sock")));
     words.extend(["-S", "-nodefaults", "-no-user-config"].map(String::from));
     words
 }

@@ -33,12 +33,7 @@ impl Vm {
     pub fn freeze(&self) -> Result<Snapshot> {
         let (folder, _) = ledger::place("gf")?;
         self.freeze_into(&folder)?;
-        Ok(Snapshot {
-            folder,
-            image: self.image.clone(),
-            plan: self.plan.clone(),
-            own: true,
-        })
+        Ok(Snapshot { folder, image: self.image.clone(), plan: self.plan.clone(), own: true })
     }
 
     fn freeze_into(&self, folder: &Path) -> Result<()> {
@@ -46,10 +41,7 @@ impl Vm {
         // that is mostly on the disk is smaller in memory.
         self.sh("sync")?;
         self.qmp("stop", json!({}))?;
-        self.qmp(
-            "migrate-set-parameters",
-            json!({ "max-bandwidth": 1u64 << 40 }),
-        )?;
+        self.qmp("migrate-set-parameters", json!({ "max-bandwidth": 1u64 << 40 }))?;
         let uri = format!("exec:cat >'{}'", folder.join("state").display());
         self.qmp("migrate", json!({ "uri": uri }))?;
         wait::until_true("the memory to be written", Duration::from_secs(120), || {
@@ -95,10 +87,7 @@ impl VmBuilder {
         // A state is of one qemu and one processor.
         let qemu = process::host("qemu-system-x86_64", &["--version"])?;
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpu
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .unwrap_or_default();
+        let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
         let around = [&own[..], qemu.as_bytes(), cpu.as_bytes()];
         let key = cache::key(around.into_iter().chain(prepared.iter().copied()));
         let image = self.image().clone();
@@ -110,19 +99,12 @@ impl VmBuilder {
             prepare(&vm)?;
             vm.freeze_into(folder)?;
             let took = start.elapsed().as_secs_f64();
-            crate::say(format_args!(
-                "made the frozen machine {name} in {took:.1} s"
-            ));
+            crate::say(format_args!("made the frozen machine {name} in {took:.1} s"));
             Ok(())
         })?;
         let plan =
             fs::read_to_string(folder.join("plan.json")).context("a frozen machine's plan")?;
-        Ok(Snapshot {
-            plan: Plan::from_json(&plan)?,
-            folder,
-            image,
-            own: false,
-        })
+        Ok(Snapshot { plan: Plan::from_json(&plan)?, folder, image, own: false })
     }
 }
 
