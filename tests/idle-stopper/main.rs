@@ -1,1 +1,12 @@
-//! The tests of guppy-idle-stopper on real machines.
+//! guppy-idle-stopper on real machines: installed by cloud-init from the packages under test, with
+//! real ssh, tmux, docker, make and systemd around it.
+
+mod boundaries;
+mod crashes;
+mod machine;
+mod package;
+mod quiet;
+mod stops;
+mod survives;
+mod time;
+mod warning;

@@ -1,0 +1,45 @@
+//! Nothing happens, and the box goes: not early, not late, and the next boot tells why.
+
+use anyhow::ensure;
+use lab::scenario;
+
+use crate::machine::{Box, IDLE, LONG, TICK, WARNING, config};
+
+/// A terminal's stamp moves in steps of eight seconds, so that much is waited on top.
+const STAMP_STEP: f64 = 8.0;
+
+#[test]
+fn a_box_that_nobody_uses_powers_itself_off_in_time() {
+    scenario(|| {
+        Box::each(&config(""), |mut it| {
+            let mut shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
+            shell.wait_for("$", LONG)?;
+            // The clock is read on both sides of the key, so the window has no slack for slow ssh.
+            let before = it.uptime()?;
+            shell.type_keys("echo pressed$((40+2))\r")?;
+            shell.wait_for("pressed42", LONG)?;
+            let after = it.uptime()?;
+
+            let off = it.vm.wait_power_off(LONG)?;
+            lab::say(format_args!("the machine went off by itself after {:.1} s", off.after.as_secs_f64()));
+
+            it.vm.start_again()?;
+            let journal = it.journal(-1)?;
+            let ordered = journal
+                .iter()
+                .rfind(|line| line.event == "stopping")
+                .ok_or_else(|| anyhow::anyhow!("the journal does not tell why: {journal:#?}"))?;
+            lab::say(format_args!("the next boot reads: {}", ordered.text));
+            ensure!(ordered.text.contains("typing: ssh dev"), "{}", ordered.text);
+            let earliest = before + IDLE + WARNING;
+            let latest = after + IDLE + WARNING + STAMP_STEP + TICK + 2.0;
+            ensure!(
+                (earliest..=latest).contains(&ordered.at),
+                "ordered at {:.1}, not within {earliest:.1} and {latest:.1}",
+                ordered.at
+            );
+            ensure!(journal.iter().any(|line| line.event == "powering-off"), "{journal:#?}");
+            Ok(())
+        })
+    });
+}

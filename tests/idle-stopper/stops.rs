@@ -1,0 +1,113 @@
+//! What must not keep a box up.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lab::scenario;
+
+use crate::machine::{Box, IDLE, LONG, TICK, UNIT, WARNING, config};
+
+/// Everything at once that has kept other tools' boxes up for ever, on one box that must go.
+#[test]
+fn nothing_that_merely_exists_keeps_the_box_up() {
+    scenario(|| {
+        let short = "command_at_most = \"10min\"\n";
+        Box::each(&config(&short.replace("10min", "12h")), everything_that_merely_exists)
+    });
+}
+
+fn everything_that_merely_exists(it: Box) -> Result<()> {
+    let vm = &it.vm;
+    // The role's sshd drop-in, in seconds instead of minutes.
+    vm.sh("sed -i 's/^ClientAliveInterval.*/ClientAliveInterval 5/; s/^ClientAliveCountMax.*/ClientAliveCountMax 2/' \
+           /etc/ssh/sshd_config.d/guppy-data-plane.conf && grep -q 'Interval 5' /etc/ssh/sshd_config.d/guppy-data-plane.conf && \
+           systemctl reload ssh")?
+        .ok()?;
+    it.start_docker()?;
+
+    // A silent shell whose client says "alive" every second.
+    let silent = it.client.ssh_terminal(&it.key, vm, "dev", "-o ServerAliveInterval=1", "")?;
+    silent.wait_for("$", LONG)?;
+    // A peer that is cut in mid-output, and one that is cut while silent.
+    let talker = it.switch.host()?;
+    let talking = talker.ssh_spawn(&it.key, vm, "dev", "", "while :; do date; sleep 1; done")?;
+    let sleeper = it.switch.host()?;
+    let sleeping = sleeper.ssh_spawn(&it.key, vm, "dev", "", "exec sleep 100000")?;
+    // htop left open, in a tmux that nobody is attached to; beside it a shell that nobody uses.
+    vm.sh("runuser -l dev -c 'tmux new-session -d -s old htop; tmux new-session -d -s dead'")?.ok()?;
+    // A container that is merely up, as `restart: always` keeps it.
+    vm.sh_within(LONG, "docker run -d --restart always --name idler box sleep 100000")?.ok()?;
+    // Something that writes a line to the journal every second.
+    vm.service("chatter", "while :; do echo line; sleep 1; done")?;
+    // A reading that fails for ever, a hook that hangs, and a service that ignores TERM.
+    vm.sh("printf '#!/bin/sh\\nexit 7\\n' >/etc/guppy/idle-stopper.checks.d/broken && \
+           printf '#!/bin/sh\\nexec sleep 100000\\n' >/etc/guppy/idle-stopper.stop.d/10-hangs && \
+           printf '#!/bin/sh\\ntouch /root/second-hook-ran\\n' >/etc/guppy/idle-stopper.stop.d/20-next && \
+           chmod 755 /etc/guppy/idle-stopper.*.d/*")?
+        .ok()?;
+    vm.sh("systemd-run --quiet --unit=stubborn -p TimeoutStopSec=5 bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")?
+        .ok()?;
+    lab::wait::until_true("all of it to be there", LONG, || {
+        Ok(vm.sh("pgrep -x htop && pgrep -f 'while :; do date' && docker ps -q | grep -q . && \
+                  [ $(pgrep -fc 'sleep 100000') -ge 2 ]")?.status == 0)
+    })?;
+    lab::wait::until_true("the broken check to be seen", LONG, || Ok(it.kind("checks")? == "unknown"))?;
+    talker.link(false)?;
+    sleeper.link(false)?;
+
+    let off = it.vm.wait_power_off(LONG)?;
+    lab::say(format_args!("went off after {:.0} s, with all of that there", off.after.as_secs_f64()));
+    drop((talking, sleeping));
+    let mut it = it;
+    it.vm.start_again()?;
+    ensure!(it.vm.sh("test -e /root/second-hook-ran")?.status == 0, "the hook after the hanging one did not run");
+    let hooks = crate::machine::journal_of(&it.vm, "guppy-idle-stopper-hooks.service", -1)?;
+    ensure!(hooks.iter().any(|line| line.text.contains("10-hangs: killed")), "{hooks:#?}");
+    Ok(())
+}
+
+/// logind refuses while a block lock is held; past `inhibit_at_most` the box goes all the same.
+#[test]
+fn a_block_lock_held_for_ever_does_not_make_the_box_eternal() {
+    scenario(|| {
+        Box::each(&config("").replace("inhibit_at_most = \"10min\"", "inhibit_at_most = \"20s\""), |it| {
+            it.vm.service("backup", "exec systemd-inhibit --what=shutdown --who=backup --why=stuck sleep 100000")?;
+            lab::wait::until_true("the lock to be seen", LONG, || Ok(it.kind("inhibitors")? == "active"))?;
+            let refused = it.wait_event("refused", LONG)?;
+            lab::say(format_args!("with the lock: {}", refused.text));
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+/// Killed again and again, and started with a drop-in that is broken.
+#[test]
+fn neither_crashes_nor_a_typo_make_the_box_eternal() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            it.vm.write_file("/etc/guppy/idle-stopper.d/95-typo.toml", b"idle_aftr = \"1h\"\n")?;
+            it.vm.sh(&format!("systemctl restart {UNIT}"))?.ok()?;
+            let told = it.wait_event("config-error", LONG)?;
+            ensure!(told.text.contains("95-typo.toml:1") && told.text.contains("idle_aftr"), "{}", told.text);
+            let kills = "while :; do sleep 20; systemctl kill --signal=KILL guppy-idle-stopper.service; done";
+            ensure!(0.8 * IDLE <= 20.0);
+            it.vm.service("killer", kills)?;
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+/// Observing does all but stop.
+#[test]
+fn the_bare_package_only_observes() {
+    scenario(|| {
+        Box::each(&config("mode = \"observe\""), |it| {
+            let line = it.wait_event("stopping", LONG)?;
+            ensure!(line.text.contains("would be stopping (mode observe)"), "{}", line.text);
+            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + TICK))?;
+            let lines = it.journal(0)?;
+            ensure!(!lines.iter().any(|line| line.event == "powering-off"), "{lines:#?}");
+            Ok(())
+        })
+    });
+}

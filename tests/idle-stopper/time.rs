@@ -1,0 +1,79 @@
+//! The wall clock does not matter; time that nobody watched starts a new grace.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use lab::scenario;
+
+use crate::machine::{Box, IDLE, LONG, TICK, UNIT, WARNING, config};
+
+#[test]
+fn steps_of_the_wall_clock_have_no_effect() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            // An open shell: its stamp is wall time, and must not look touched or old.
+            let shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
+            shell.wait_for("$", LONG)?;
+            let idle = it.wait_event("idle", LONG)?;
+            let begin = it.uptime()?;
+            for step in ["+1 day", "-1 day", "1970-01-02"] {
+                it.vm.step_clock(step)?;
+            }
+            let warned = it.wait_event_after("warning", idle.at, LONG)?;
+            ensure!(it.uptime()? >= begin);
+            let spent = warned.at - idle.at;
+            // It was idle for at most a tick, and for the step of the terminal's stamp less, when
+            // it said so; then it waited out the rest.
+            ensure!(
+                spent <= IDLE + 8.0 + TICK && warned.at >= begin - TICK,
+                "warned {spent:.1} s after it was quiet"
+            );
+            it.vm.step_clock("+1 day")?;
+            let stopping = it.wait_event_after("stopping", warned.at, LONG)?;
+            let left = stopping.at - warned.at;
+            ensure!((WARNING - 0.5..WARNING + TICK + 2.0).contains(&left), "stopped {left:.1} s after the warning");
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+#[test]
+fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
+    scenario(|| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |it| {
+            let quiet = it.wait_event("idle", LONG)?;
+            let freezer = format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.freeze");
+            it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
+            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
+            it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;
+            let thawed = it.uptime()?;
+            let gap = it.wait_event_after("gap", quiet.at, LONG)?;
+            lab::say(format_args!("{}", gap.text));
+            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
+            ensure!(
+                stopping.at >= thawed - 1.0 + 15.0 + IDLE + WARNING,
+                "stopped {:.1} s after the thaw",
+                stopping.at - thawed
+            );
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+#[test]
+fn a_box_that_slept_gives_a_new_grace_when_it_wakes() {
+    scenario(|| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |it| {
+            it.wait_event("idle", LONG)?;
+            it.vm.suspend(LONG)?;
+            // qemu's guest clock goes on while it sleeps: this is what makes the gap.
+            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
+            it.vm.wake(LONG)?;
+            let gap = it.wait_event("gap", LONG)?;
+            lab::say(format_args!("{}", gap.text));
+            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
+            ensure!(stopping.at - gap.at >= 15.0 + IDLE + WARNING - 1.0, "{:.1} s after waking", stopping.at - gap.at);
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}

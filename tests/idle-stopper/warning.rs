@@ -1,0 +1,79 @@
+//! The warning: read at the far end of every kind of terminal, and called off by whoever is there.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use lab::scenario;
+
+use crate::machine::{Box, IDLE, LONG, config};
+
+const MESSAGE: &str = "this box stops in";
+
+#[test]
+fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
+    scenario(|| {
+        // A longer warning, so that what happens within it happens within it on a slow machine too.
+        let config = config("").replace("warning = \"6s\"", "warning = \"20s\"");
+        Box::each(&config, |it| {
+            let vm = &it.vm;
+            let mut plain = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
+            plain.wait_for("$", LONG)?;
+            let tmux = it.client.ssh_terminal(&it.key, vm, "dev", "", "tmux new-session -s work")?;
+            tmux.wait_for("$", LONG)?;
+            let mut closed = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
+            closed.wait_for("$", LONG)?;
+            closed.type_keys("mesg n; echo silent$((1+1))\r")?;
+            closed.wait_for("silent2", LONG)?;
+            let console = vm.console_text().len();
+            vm.type_console("\r")?;
+            // A terminal that Ctrl-S has stopped must not keep the others from being told.
+            let mut stopped = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
+            stopped.wait_for("$", LONG)?;
+            stopped.type_keys("yes\r")?;
+            stopped.wait_for("y\ny", LONG).or_else(|_| stopped.wait_for("y\r\ny", LONG))?;
+            stopped.type_keys("\u{13}")?;
+
+            let warned = it.wait_event("warning", LONG)?;
+            for (name, terminal) in [("ssh", &plain), ("tmux", &tmux), ("mesg n", &closed)] {
+                terminal.wait_for(MESSAGE, LONG).map_err(|error| error.context(name))?;
+            }
+            vm.wait_console_after(console, MESSAGE, LONG)?;
+            lab::say(format_args!("told on ssh, tmux, a closed ssh terminal and the console: {}", warned.text));
+
+            plain.type_keys(" ")?;
+            let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
+            ensure!(cancelled.text.contains("ssh dev"), "{}", cancelled.text);
+            plain.wait_for("this box stays up", LONG)?;
+            vm.stays_on(Duration::from_secs_f64(IDLE / 2.0))
+        })
+    });
+}
+
+#[test]
+fn work_that_begins_after_the_warning_calls_the_stop_off() {
+    scenario(|| {
+        // One look at the warning, the next at its end: what comes between is seen by the last.
+        let config = config("").replace("tick = \"2s\"", "tick = \"6s\"").replace("warning = \"6s\"", "warning = \"20s\"");
+        Box::each(&config, |it| {
+            let warned = it.wait_event("warning", LONG)?;
+            let command = it.client.ssh_spawn(&it.key, &it.vm, "dev", "", "exec sleep 100000")?;
+            let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
+            lab::say(format_args!("{}", cancelled.text));
+            it.vm.stays_on(Duration::from_secs_f64(IDLE))?;
+            drop(command);
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+#[test]
+fn a_hold_placed_during_the_warning_calls_the_stop_off_at_once() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            let warned = it.wait_event("warning", LONG)?;
+            it.vm.sh("guppy hold 1h --why 'not yet'")?.ok()?;
+            it.wait_event_after("cancelled", warned.at, LONG)?;
+            it.vm.stays_on(Duration::from_secs_f64(IDLE))
+        })
+    });
+}
