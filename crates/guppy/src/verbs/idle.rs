@@ -99,21 +99,24 @@ fn outlook(explained: &Explanation, now: &Zoned) -> String {
         }
         return text + ".\n";
     }
+    if explained.phase == "stopping" {
+        return "It is stopping now.\n".to_owned();
+    }
     let busy: Vec<_> = explained
         .evidence
         .iter()
         .filter(|line| line.state == "active" || line.state == "unknown")
         .map(|line| line.kind.as_str())
         .collect();
-    let wait = explained.idle_after_seconds.saturating_add(explained.warning_seconds);
-    let verb = if observes { "would stop" } else { "stops" };
-    let since = if busy.is_empty() {
-        format!("It settles first ({})", explained.phase)
-    } else {
-        format!("Kept up by: {}", busy.join(", "))
+    let kept = match (explained.phase.as_str(), busy.is_empty()) {
+        ("settling", _) => "It settles first, and counts from then on".to_owned(),
+        (_, true) => "Nothing keeps it up any more".to_owned(),
+        (_, false) => format!("Kept up by: {}", busy.join(", ")),
     };
+    let wait = explained.idle_after_seconds.saturating_add(explained.warning_seconds);
     format!(
-        "{since}. It {verb} {} after the last of it, so not before {}.\n",
+        "{kept}. It {} when all has been quiet for {}, so not before {}.\n",
+        if observes { "would stop" } else { "stops" },
         span::text(wait),
         wall::after(now, wait)
     )
@@ -231,11 +234,22 @@ mod tests {
         );
         assert!(
             text.ends_with(
-                "Kept up by: cpu, disk, holds. It stops 32 min 00 s after the last of it, so not \
-                 before 12:32:00 UTC.\n"
+                "Kept up by: cpu, disk, holds. It stops when all has been quiet for 32 min 00 s, \
+                 so not before 12:32:00 UTC.\n"
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn every_phase_without_an_hour_says_something_true() {
+        let outlook_in = |phase: &str| {
+            let phase = phase.to_owned();
+            outlook(&Explanation { phase, stops_in_seconds: None, ..quiet() }, &noon())
+        };
+        assert_eq!(outlook_in("stopping"), "It is stopping now.\n");
+        assert!(outlook_in("settling").starts_with("It settles first, and counts from then on. "));
+        assert!(outlook_in("active").starts_with("Nothing keeps it up any more. It stops when "));
     }
 
     #[test]
