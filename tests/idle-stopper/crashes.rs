@@ -21,17 +21,23 @@ fn fifty_kills_keep_the_holds_and_stop_nothing_early() {
                  done; until guppy idle >/dev/null 2>&1; do :; done"
             );
             it.vm.sh_within(Duration::from_secs(600), &script)?.ok()?;
-            let restarts: u32 = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?.trim().parse()?;
+            let restarts: u32 =
+                it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?.trim().parse()?;
             ensure!(restarts >= 50, "{restarts} restarts");
             let explained = it.explain()?;
-            let holds = explained.get("holds").and_then(|holds| holds.as_array()).map_or(0, Vec::len);
+            let holds =
+                explained.get("holds").and_then(|holds| holds.as_array()).map_or(0, Vec::len);
             ensure!(holds == 1, "{explained:#}");
             ensure!(!it.has_stopped_since(0.0)?, "it stopped under a hold");
             // The hold goes, and the box with it, though not before its time.
             it.vm.sh("guppy release 1")?.ok()?;
             let released = it.uptime()?;
             let stopping = it.wait_event("stopping", LONG)?;
-            ensure!(stopping.at >= released + IDLE - TICK - 1.0, "stopped {:.1} s after the release", stopping.at - released);
+            ensure!(
+                stopping.at >= released + IDLE - TICK - 1.0,
+                "stopped {:.1} s after the release",
+                stopping.at - released
+            );
             it.vm.wait_power_off(LONG).map(drop)
         })
     });
@@ -72,14 +78,28 @@ fn a_bad_reload_leaves_the_running_config_in_force_and_says_so() {
             ensure!(check.status == 1, "{check:?}");
             it.vm.sh(&format!("systemctl reload {UNIT}"))?.ok()?;
             let told = it.wait_event("config-error", LONG)?;
-            ensure!(told.text.contains("99-bad.toml:3") && told.text.contains("stays in force"), "{}", told.text);
+            ensure!(
+                told.text.contains("99-bad.toml:3") && told.text.contains("stays in force"),
+                "{}",
+                told.text
+            );
             let explained = it.explain()?;
-            ensure!(explained.get("idle_after_seconds").and_then(serde_json::Value::as_f64) == Some(IDLE), "{explained:#}");
+            ensure!(
+                explained.get("idle_after_seconds").and_then(serde_json::Value::as_f64)
+                    == Some(IDLE),
+                "{explained:#}"
+            );
             ensure!(text_of(&explained, "config_error").contains("99-bad.toml"), "{explained:#}");
-            it.vm.sh(&format!("echo 'idle_after = \"1h\"' >{file} && systemctl reload {UNIT}"))?.ok()?;
+            it.vm
+                .sh(&format!("echo 'idle_after = \"1h\"' >{file} && systemctl reload {UNIT}"))?
+                .ok()?;
             it.wait_event("reloaded", LONG)?;
             let explained = it.explain()?;
-            ensure!(explained.get("idle_after_seconds").and_then(serde_json::Value::as_u64) == Some(3600), "{explained:#}");
+            ensure!(
+                explained.get("idle_after_seconds").and_then(serde_json::Value::as_u64)
+                    == Some(3600),
+                "{explained:#}"
+            );
             Ok(())
         })
     });

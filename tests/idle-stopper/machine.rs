@@ -166,7 +166,12 @@ impl Box {
     }
 
     /// Waits for a line with this event that is younger than a moment of the guest's.
-    pub(crate) fn wait_event_after(&self, event: &str, after: f64, within: Duration) -> Result<Line> {
+    pub(crate) fn wait_event_after(
+        &self,
+        event: &str,
+        after: f64,
+        within: Duration,
+    ) -> Result<Line> {
         lab::wait::until(&format!("the event {event}"), within, || {
             let lines = self.journal(0)?;
             Ok(lines.into_iter().find(|line| line.event == event && line.at > after))
@@ -196,11 +201,13 @@ impl Box {
 
 /// The journal of a unit.
 pub(crate) fn journal_of(vm: &Vm, unit: &str, boot: i32) -> Result<Vec<Line>> {
-    let text = vm.sh(&format!("journalctl --unit={unit} --boot={boot} --output=json --quiet"))?.ok()?;
+    let text =
+        vm.sh(&format!("journalctl --unit={unit} --boot={boot} --output=json --quiet"))?.ok()?;
     text.lines()
         .map(|line| {
             let entry: BTreeMap<String, Value> = serde_json::from_str(line)?;
-            let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let field =
+                |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             Ok(Line {
                 at: field("__MONOTONIC_TIMESTAMP").parse::<f64>()? / 1e6,
                 event: field("GUPPY_EVENT"),
@@ -215,7 +222,9 @@ pub(crate) fn state_of(explanation: &Value, kind: &str) -> Result<String> {
     explanation
         .get("evidence")
         .and_then(Value::as_array)
-        .and_then(|list| list.iter().find(|line| line.get("kind").and_then(Value::as_str) == Some(kind)))
+        .and_then(|list| {
+            list.iter().find(|line| line.get("kind").and_then(Value::as_str) == Some(kind))
+        })
         .and_then(|line| line.get("state")?.as_str())
         .map(str::to_owned)
         .ok_or_else(|| anyhow!("no {kind} in {explanation}"))

@@ -14,12 +14,17 @@ fn calm() -> String {
 fn an_upgrade_keeps_holds_files_and_time() {
     scenario(|| {
         Box::each(&calm(), |it| {
-            it.vm.sh("guppy hold 1h --why upgrade && echo '# mine' >>/etc/guppy/idle-stopper.toml")?.ok()?;
+            it.vm
+                .sh("guppy hold 1h --why upgrade && echo '# mine' >>/etc/guppy/idle-stopper.toml")?
+                .ok()?;
             let before = it.vm.sh(&format!("systemctl show -P MainPID {UNIT}"))?.ok()?;
             // The same package with a higher number.
             it.vm
-                .sh_within(LONG, "cd $(mktemp -d) && apt-get -qq download guppy-idle-stopper 2>/dev/null; \
-                     dpkg-query -s guppy-idle-stopper >/dev/null")?
+                .sh_within(
+                    LONG,
+                    "cd $(mktemp -d) && apt-get -qq download guppy-idle-stopper 2>/dev/null; \
+                     dpkg-query -s guppy-idle-stopper >/dev/null",
+                )?
                 .ok()?;
             for deb in debs_for("amd64")? {
                 let name = deb.file_name().context("a file")?.to_string_lossy().into_owned();
@@ -47,7 +52,9 @@ fn without_its_role_it_observes_and_a_purge_leaves_nothing() {
         Box::each("", |it| {
             it.vm.sh("rm /etc/guppy/idle-stopper.d/90-test.toml")?.ok()?;
             it.vm.sh_within(LONG, "DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-data-plane </dev/null")?.ok()?;
-            lab::wait::until_true("observing", LONG, || Ok(text_of(&it.explain()?, "mode") == "observe"))?;
+            lab::wait::until_true("observing", LONG, || {
+                Ok(text_of(&it.explain()?, "mode") == "observe")
+            })?;
             it.vm
                 .sh_within(LONG, "DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-idle-stopper guppy-cli </dev/null")?
                 .ok()?;
@@ -69,7 +76,8 @@ fn doctor_says_what_is_right_and_what_it_cannot_see() {
     scenario(|| {
         Box::each(&calm(), |it| {
             let output = it.vm.sh("guppy doctor --json")?;
-            let report: serde_json::Value = serde_json::from_str(&output.stdout).context(output.stdout.clone())?;
+            let report: serde_json::Value =
+                serde_json::from_str(&output.stdout).context(output.stdout.clone())?;
             ensure!(report.to_string().contains("InstanceInitiatedShutdownBehavior"), "{report:#}");
             ensure!(output.status == 0, "{report:#}");
             it.vm.sh(&format!("systemctl stop {UNIT} guppy-idle-stopper.socket"))?.ok()?;

@@ -34,7 +34,8 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
     let sleeper = it.switch.host()?;
     let sleeping = sleeper.ssh_spawn(&it.key, vm, "dev", "", "exec sleep 100000")?;
     // htop left open, in a tmux that nobody is attached to; beside it a shell that nobody uses.
-    vm.sh("runuser -l dev -c 'tmux new-session -d -s old htop; tmux new-session -d -s dead'")?.ok()?;
+    vm.sh("runuser -l dev -c 'tmux new-session -d -s old htop; tmux new-session -d -s dead'")?
+        .ok()?;
     // A container that is merely up, as `restart: always` keeps it.
     vm.sh_within(LONG, "docker run -d --restart always --name idler box sleep 100000")?.ok()?;
     // Something that writes a line to the journal every second.
@@ -48,19 +49,30 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
     vm.sh("systemd-run --quiet --unit=stubborn -p TimeoutStopSec=5 bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")?
         .ok()?;
     lab::wait::until_true("all of it to be there", LONG, || {
-        Ok(vm.sh("pgrep -x htop && pgrep -f 'while :; do date' && docker ps -q | grep -q . && \
-                  [ $(pgrep -fc 'sleep 100000') -ge 2 ]")?.status == 0)
+        Ok(vm
+            .sh("pgrep -x htop && pgrep -f 'while :; do date' && docker ps -q | grep -q . && \
+                  [ $(pgrep -fc 'sleep 100000') -ge 2 ]")?
+            .status
+            == 0)
     })?;
-    lab::wait::until_true("the broken check to be seen", LONG, || Ok(it.kind("checks")? == "unknown"))?;
+    lab::wait::until_true("the broken check to be seen", LONG, || {
+        Ok(it.kind("checks")? == "unknown")
+    })?;
     talker.link(false)?;
     sleeper.link(false)?;
 
     let off = it.vm.wait_power_off(LONG)?;
-    lab::say(format_args!("went off after {:.0} s, with all of that there", off.after.as_secs_f64()));
+    lab::say(format_args!(
+        "went off after {:.0} s, with all of that there",
+        off.after.as_secs_f64()
+    ));
     drop((talking, sleeping));
     let mut it = it;
     it.vm.start_again()?;
-    ensure!(it.vm.sh("test -e /root/second-hook-ran")?.status == 0, "the hook after the hanging one did not run");
+    ensure!(
+        it.vm.sh("test -e /root/second-hook-ran")?.status == 0,
+        "the hook after the hanging one did not run"
+    );
     let hooks = crate::machine::journal_of(&it.vm, "guppy-idle-stopper-hooks.service", -1)?;
     ensure!(hooks.iter().any(|line| line.text.contains("10-hangs: killed")), "{hooks:#?}");
     Ok(())
@@ -70,13 +82,21 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
 #[test]
 fn a_block_lock_held_for_ever_does_not_make_the_box_eternal() {
     scenario(|| {
-        Box::each(&config("").replace("inhibit_at_most = \"10min\"", "inhibit_at_most = \"20s\""), |it| {
-            it.vm.service("backup", "exec systemd-inhibit --what=shutdown --who=backup --why=stuck sleep 100000")?;
-            lab::wait::until_true("the lock to be seen", LONG, || Ok(it.kind("inhibitors")? == "active"))?;
-            let refused = it.wait_event("refused", LONG)?;
-            lab::say(format_args!("with the lock: {}", refused.text));
-            it.vm.wait_power_off(LONG).map(drop)
-        })
+        Box::each(
+            &config("").replace("inhibit_at_most = \"10min\"", "inhibit_at_most = \"20s\""),
+            |it| {
+                it.vm.service(
+                    "backup",
+                    "exec systemd-inhibit --what=shutdown --who=backup --why=stuck sleep 100000",
+                )?;
+                lab::wait::until_true("the lock to be seen", LONG, || {
+                    Ok(it.kind("inhibitors")? == "active")
+                })?;
+                let refused = it.wait_event("refused", LONG)?;
+                lab::say(format_args!("with the lock: {}", refused.text));
+                it.vm.wait_power_off(LONG).map(drop)
+            },
+        )
     });
 }
 
@@ -88,7 +108,11 @@ fn neither_crashes_nor_a_typo_make_the_box_eternal() {
             it.vm.write_file("/etc/guppy/idle-stopper.d/95-typo.toml", b"idle_aftr = \"1h\"\n")?;
             it.vm.sh(&format!("systemctl restart {UNIT}"))?.ok()?;
             let told = it.wait_event("config-error", LONG)?;
-            ensure!(told.text.contains("95-typo.toml:1") && told.text.contains("idle_aftr"), "{}", told.text);
+            ensure!(
+                told.text.contains("95-typo.toml:1") && told.text.contains("idle_aftr"),
+                "{}",
+                told.text
+            );
             let kills = "while :; do sleep 20; systemctl kill --signal=KILL guppy-idle-stopper.service; done";
             ensure!(0.8 * IDLE <= 20.0);
             it.vm.service("killer", kills)?;

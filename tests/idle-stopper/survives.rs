@@ -10,8 +10,17 @@ use lab::scenario;
 use crate::machine::{Box, IDLE, LONG, config, journal_of, state_of, text_of};
 
 const KINDS: [&str; 11] = [
-    "terminals", "commands", "tcp", "cpu", "disk", "network", "builds", "inhibitors", "packages",
-    "holds", "checks",
+    "terminals",
+    "commands",
+    "tcp",
+    "cpu",
+    "disk",
+    "network",
+    "builds",
+    "inhibitors",
+    "packages",
+    "holds",
+    "checks",
 ];
 
 /// A daemon beside the installed one: the same program and user, mode observe, one kind only.
@@ -80,14 +89,16 @@ fn every_kind_at_once(it: Box) -> Result<()> {
          while :; do make -s -j2 CFLAGS=-O2 all; rm -f *.o; done";
     vm.service("compile", compile)?;
     // A slow download, at a fifth of a megabit.
-    let mut server = it.client.spawn("cd /dev && exec python3 -c \"
+    let mut server = it.client.spawn(
+        "cd /dev && exec python3 -c \"
 import http.server
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
         while True: self.wfile.write(bytes(4096))
     def log_message(self, *a): pass
-http.server.HTTPServer(('', 8080), H).serve_forever()\"")?;
+http.server.HTTPServer(('', 8080), H).serve_forever()\"",
+    )?;
     vm.service(
         "download",
         &format!("exec curl -s --retry 20 --retry-connrefused --limit-rate 30k -o /dev/null http://{}:8080/", it.client.address()),
@@ -103,17 +114,25 @@ http.server.HTTPServer(('', 8080), H).serve_forever()\"")?;
     vm.service("image-build", build)?;
     // A person's word, a program's word, and a check of one's own.
     vm.sh("runuser -u dev -- guppy hold 1h --why 'waiting for the customer'")?.ok()?;
-    vm.service("backup", "exec systemd-inhibit --what=shutdown --who=backup --why=copying sleep 100000")?;
+    vm.service(
+        "backup",
+        "exec systemd-inhibit --what=shutdown --who=backup --why=copying sleep 100000",
+    )?;
     vm.sh("printf '#!/bin/sh\\nexec test -e /run/queue-is-full\\n' >/etc/guppy/idle-stopper.checks.d/queue && \
            chmod 755 /etc/guppy/idle-stopper.checks.d/queue && touch /run/queue-is-full")?
         .ok()?;
     // A package manager that holds its lock: dpkg locks with fcntl, as here.
-    vm.service("dpkg", "exec python3 -c \"
+    vm.service(
+        "dpkg",
+        "exec python3 -c \"
 import fcntl,time
-f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(100000)\"")?;
+f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(100000)\"",
+    )?;
 
-    let watched = ["terminals", "commands", "tcp", "cpu", "network", "builds", "inhibitors", "packages"];
-    let watchers = watched.iter().map(|kind| Watcher::start(&it, kind)).collect::<Result<Vec<_>>>()?;
+    let watched =
+        ["terminals", "commands", "tcp", "cpu", "network", "builds", "inhibitors", "packages"];
+    let watchers =
+        watched.iter().map(|kind| Watcher::start(&it, kind)).collect::<Result<Vec<_>>>()?;
     let type_a_key = |shell: &mut lab::Terminal| shell.type_keys(" ");
     type_a_key(&mut shell)?;
     for watcher in &watchers {
@@ -124,7 +143,9 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
     }
     // Holds and checks are the installed daemon's own: it is asked for those.
     for kind in ["holds", "checks"] {
-        lab::wait::until_true(&format!("{kind} to be active"), LONG, || Ok(it.kind(kind)? == "active"))?;
+        lab::wait::until_true(&format!("{kind} to be active"), LONG, || {
+            Ok(it.kind(kind)? == "active")
+        })?;
     }
 
     // Three idle times and more. Keys come now and then, as people's do.
@@ -167,7 +188,8 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
     // All of it ends: every watcher would stop the box now, and the installed one does.
     drop((shell, silent, copy));
     server.kill();
-    vm.sh("systemctl stop compile download image-build backup dpkg; rm /run/queue-is-full")?.ok()?;
+    vm.sh("systemctl stop compile download image-build backup dpkg; rm /run/queue-is-full")?
+        .ok()?;
     let ended = it.uptime()?;
     for watcher in &watchers {
         lab::wait::until_true(&format!("the watcher of {} to stop", watcher.kind), LONG, || {

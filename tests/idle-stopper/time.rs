@@ -31,7 +31,10 @@ fn steps_of_the_wall_clock_have_no_effect() {
             it.vm.step_clock("+1 day")?;
             let stopping = it.wait_event_after("stopping", warned.at, LONG)?;
             let left = stopping.at - warned.at;
-            ensure!((WARNING - 0.5..WARNING + TICK + 2.0).contains(&left), "stopped {left:.1} s after the warning");
+            ensure!(
+                (WARNING - 0.5..WARNING + TICK + 2.0).contains(&left),
+                "stopped {left:.1} s after the warning"
+            );
             it.vm.wait_power_off(LONG).map(drop)
         })
     });
@@ -72,7 +75,11 @@ fn a_box_that_slept_gives_a_new_grace_when_it_wakes() {
             let gap = it.wait_event("gap", LONG)?;
             lab::say(format_args!("{}", gap.text));
             let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
-            ensure!(stopping.at - gap.at >= 15.0 + IDLE + WARNING - 1.0, "{:.1} s after waking", stopping.at - gap.at);
+            ensure!(
+                stopping.at - gap.at >= 15.0 + IDLE + WARNING - 1.0,
+                "{:.1} s after waking",
+                stopping.at - gap.at
+            );
             it.vm.wait_power_off(LONG).map(drop)
         })
     });

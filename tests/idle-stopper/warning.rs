@@ -18,7 +18,8 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
             let vm = &it.vm;
             let mut plain = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
             plain.wait_for("$", LONG)?;
-            let tmux = it.client.ssh_terminal(&it.key, vm, "dev", "", "tmux new-session -s work")?;
+            let tmux =
+                it.client.ssh_terminal(&it.key, vm, "dev", "", "tmux new-session -s work")?;
             tmux.wait_for("$", LONG)?;
             let mut closed = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
             closed.wait_for("$", LONG)?;
@@ -38,7 +39,10 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
                 terminal.wait_for(MESSAGE, LONG).map_err(|error| error.context(name))?;
             }
             vm.wait_console_after(console, MESSAGE, LONG)?;
-            lab::say(format_args!("told on ssh, tmux, a closed ssh terminal and the console: {}", warned.text));
+            lab::say(format_args!(
+                "told on ssh, tmux, a closed ssh terminal and the console: {}",
+                warned.text
+            ));
 
             plain.type_keys(" ")?;
             let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
@@ -53,7 +57,9 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
 fn work_that_begins_after_the_warning_calls_the_stop_off() {
     scenario(|| {
         // One look at the warning, the next at its end: what comes between is seen by the last.
-        let config = config("").replace("tick = \"2s\"", "tick = \"6s\"").replace("warning = \"6s\"", "warning = \"20s\"");
+        let config = config("")
+            .replace("tick = \"2s\"", "tick = \"6s\"")
+            .replace("warning = \"6s\"", "warning = \"20s\"");
         Box::each(&config, |it| {
             let warned = it.wait_event("warning", LONG)?;
             let command = it.client.ssh_spawn(&it.key, &it.vm, "dev", "", "exec sleep 100000")?;

@@ -11,10 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let times: i64 = args.next().map_or(Ok(1), |times| times.parse())?;
     let only: Vec<String> = args.collect();
-    let config = Config {
-        evidence: kinds(&only)?,
-        ..Config::default()
-    };
+    let config = Config { evidence: kinds(&only)?, ..Config::default() };
     let mut sensors = Sensors::new();
     let evidence = sensors.read(&config, Vec::new()).await;
     if times == 1 {
@@ -25,10 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..times {
         sensors.read(&config, Vec::new()).await;
     }
-    println!(
-        "{} µs of CPU a reading",
-        (cpu_nanos() - before) / times / 1000
-    );
+    println!("{} µs of CPU a reading", (cpu_nanos() - before) / times / 1000);
     Ok(())
 }
 

@@ -139,10 +139,7 @@ pub struct Tcp {
 
 impl Default for Tcp {
     fn default() -> Self {
-        Self {
-            ports: vec![22],
-            bytes_per_minute: 20_000,
-        }
+        Self { ports: vec![22], bytes_per_minute: 20_000 }
     }
 }
 
@@ -220,10 +217,7 @@ pub struct Disk {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self {
-            bytes_per_second: 65_536,
-            pressure: 0.10,
-        }
+        Self { bytes_per_second: 65_536, pressure: 0.10 }
     }
 }
 
@@ -237,9 +231,7 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self {
-            bytes_per_second: 10_240,
-        }
+        Self { bytes_per_second: 10_240 }
     }
 }
 
@@ -262,9 +254,7 @@ impl Default for Commands {
             "code-server",
             "remote-dev-server",
         ];
-        Self {
-            ide_servers: names.map(str::to_owned).to_vec(),
-        }
+        Self { ide_servers: names.map(str::to_owned).to_vec() }
     }
 }
 
@@ -326,11 +316,7 @@ impl Validate for Config {
             }
         }
         if !(0.0..=1.0).contains(&self.disk.pressure) {
-            return Err(Invalid::new(
-                "disk.pressure",
-                self.disk.pressure,
-                "a share from 0 to 1",
-            ));
+            return Err(Invalid::new("disk.pressure", self.disk.pressure, "a share from 0 to 1"));
         }
         if self.tcp.ports.contains(&0) {
             return Err(Invalid::new("tcp.ports", 0, "ports from 1 to 65535"));

@@ -140,10 +140,7 @@ impl Daemon {
             }
             Err(error) if !self.write_failed => {
                 self.write_failed = true;
-                warn!(
-                    "{}: {error}; a restart would begin the count anew",
-                    path.display()
-                );
+                warn!("{}: {error}; a restart would begin the count anew", path.display());
             }
             Err(_) => {}
         }
@@ -179,11 +176,7 @@ impl Daemon {
     /// "idle 30min 4s (last: typing: ssh alice from 100.64.0.2)", for the terminals.
     pub fn idle_text(&self) -> String {
         let last = self.state.last_activity();
-        format!(
-            "idle {}; last: {}",
-            span(self.clock.now().since(last.at)),
-            last.what
-        )
+        format!("idle {}; last: {}", span(self.clock.now().since(last.at)), last.what)
     }
 }
 

@@ -121,11 +121,7 @@ fn plain(why: &str) -> String {
         .take(WHY_AT_MOST)
         .collect();
     let plain = plain.trim();
-    if plain.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        plain.to_owned()
-    }
+    if plain.is_empty() { "no reason given".to_owned() } else { plain.to_owned() }
 }
 
 #[cfg(test)]
@@ -137,13 +133,7 @@ mod tests {
 
     fn wish(uid: u32, span: Option<u64>, process: Option<Process>) -> Wish {
         let span = span.map(Duration::from_secs);
-        Wish {
-            uid,
-            who: "alice".into(),
-            why: "a\u{1b}[2Jb\n".into(),
-            span,
-            process,
-        }
+        Wish { uid, who: "alice".into(), why: "a\u{1b}[2Jb\n".into(), span, process }
     }
 
     fn at(seconds: u64) -> Boottime {
@@ -153,9 +143,7 @@ mod tests {
     #[test]
     fn a_hold_lasts_as_long_as_asked_and_no_longer() {
         let mut holds = Holds::default();
-        let hold = holds
-            .place(wish(1000, Some(60), None), DAY, at(100))
-            .unwrap();
+        let hold = holds.place(wish(1000, Some(60), None), DAY, at(100)).unwrap();
         assert_eq!(hold.until, at(160));
         assert_eq!(hold.why, "a [2Jb");
         assert!(holds.expire(at(159), DAY, |_| true).is_empty());
@@ -167,33 +155,21 @@ mod tests {
     fn a_hold_ends_with_its_process() {
         let mut holds = Holds::default();
         let process = Process { pid: 7, start: 9 };
-        holds
-            .place(wish(1000, None, Some(process)), DAY, at(0))
-            .unwrap();
-        assert!(
-            holds
-                .expire(at(1), DAY, |asked| asked == process)
-                .is_empty()
-        );
+        holds.place(wish(1000, None, Some(process)), DAY, at(0)).unwrap();
+        assert!(holds.expire(at(1), DAY, |asked| asked == process).is_empty());
         assert_eq!(holds.expire(at(1), DAY, |_| false).len(), 1);
     }
 
     #[test]
     fn neither_zero_nor_more_than_is_given_nor_too_many() {
         let mut holds = Holds::default();
-        assert!(matches!(
-            holds.place(wish(1, Some(0), None), DAY, at(0)),
-            Err(Denied::Span(..))
-        ));
+        assert!(matches!(holds.place(wish(1, Some(0), None), DAY, at(0)), Err(Denied::Span(..))));
         let denied = holds.place(wish(1, Some(86_401), None), DAY, at(0));
         assert!(matches!(denied, Err(Denied::Span(..))));
         for _ in 0..PER_UID {
             holds.place(wish(1, None, None), DAY, at(0)).unwrap();
         }
-        assert_eq!(
-            holds.place(wish(1, None, None), DAY, at(0)),
-            Err(Denied::TooMany(PER_UID))
-        );
+        assert_eq!(holds.place(wish(1, None, None), DAY, at(0)), Err(Denied::TooMany(PER_UID)));
         assert!(holds.place(wish(2, None, None), DAY, at(0)).is_ok());
     }
 
@@ -203,21 +179,13 @@ mod tests {
         let first = holds.place(wish(1, None, None), DAY, at(0)).unwrap();
         assert_eq!(holds.release(first.id).unwrap(), first);
         assert!(holds.release(first.id).is_none());
-        assert_ne!(
-            holds.place(wish(1, None, None), DAY, at(0)).unwrap().id,
-            first.id
-        );
+        assert_ne!(holds.place(wish(1, None, None), DAY, at(0)).unwrap().id, first.id);
     }
 
     #[test]
     fn a_lowered_limit_ends_older_holds() {
         let mut holds = Holds::default();
         holds.place(wish(1, None, None), DAY, at(0)).unwrap();
-        assert_eq!(
-            holds
-                .expire(at(3600), Duration::from_secs(3600), |_| true)
-                .len(),
-            1
-        );
+        assert_eq!(holds.expire(at(3600), Duration::from_secs(3600), |_| true).len(), 1);
     }
 }

@@ -31,9 +31,7 @@ fn main() -> ExitCode {
         return args.check_config::<Config>();
     }
     journal::init("guppy-idle-stopper");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(run(args)),
         Err(error) => Err(error.to_string()),
@@ -48,25 +46,30 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: args::Args) -> Result<(), String> {
-    let listener = listen(args.socket.as_deref()).map_err(|error| error.to_string())?;
+    // Without its socket the daemon cannot be asked, but must still stop the box.
+    let listener = listen(args.socket.as_deref())
+        .inspect_err(|error| error!(guppy_event = "no-socket", "nobody can ask: {error}"))
+        .ok();
     let last_good = args.state_dir.join("config.toml");
     let config = Live::<Config>::start(args.config, Some(last_good));
     if let Some(wrong) = config.error() {
         error!(guppy_event = "config-error", "{wrong}");
     }
-    info!(
-        guppy_event = "started",
-        "watching, mode {}",
-        config.config().mode.as_str()
-    );
+    info!(guppy_event = "started", "watching, mode {}", config.config().mode.as_str());
     let daemon = Daemon::start(Clock::Kernel, config, args.state_dir);
     let daemon = Rc::new(RefCell::new(daemon));
     let wake = Rc::new(Notify::new());
     let service = Service::new(Rc::clone(&daemon), Rc::clone(&wake));
     let mut round = Round::new(daemon, wake).map_err(|error| error.to_string())?;
     notify::ready();
+    let serving = async {
+        match listener {
+            Some(listener) => serve(listener, service, Limits::default()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        () = serve(listener, service, Limits::default()) => {}
+        () = serving => {}
         () = round.go_on() => {}
     }
     notify::stopping();

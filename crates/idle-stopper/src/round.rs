@@ -45,9 +45,7 @@ pub struct Round {
 
 impl std::fmt::Debug for Round {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Round")
-            .field("status", &self.status)
-            .finish_non_exhaustive()
+        f.debug_struct("Round").field("status", &self.status).finish_non_exhaustive()
     }
 }
 
@@ -75,10 +73,7 @@ impl Round {
         loop {
             let due = self.instant_of(self.daemon.borrow().next_tick());
             // Only this loop pings, and only after a turn: one that hangs is restarted.
-            let ping = self
-                .watchdog
-                .interval()
-                .map(|interval| Instant::now() + interval);
+            let ping = self.watchdog.interval().map(|interval| Instant::now() + interval);
             let until = ping.map_or(due, |ping| ping.min(due));
             tokio::select! {
                 () = sleep_until(until) => {
@@ -112,27 +107,18 @@ impl Round {
     async fn read(&mut self) -> Evidence {
         let (config, last_look) = {
             let daemon = self.daemon.borrow();
-            (
-                daemon.settings().clone(),
-                is_last_look(daemon.state().phase(), daemon.clock.now()),
-            )
+            (daemon.settings().clone(), is_last_look(daemon.state().phase(), daemon.clock.now()))
         };
         if config.evidence.checks {
             let ran = act::run_checks(last_look.then_some(CHECKS_AT_MOST)).await;
             if let Err(why) = &ran
                 && !self.checks_failed
             {
-                warn!(
-                    guppy_event = "checks-failed",
-                    "the checks could not be run: {why}"
-                );
+                warn!(guppy_event = "checks-failed", "the checks could not be run: {why}");
             }
             self.checks_failed = ran.is_err();
         }
-        let holds = self
-            .daemon
-            .borrow_mut()
-            .live_holds(|process| self.sensors.lives(process));
+        let holds = self.daemon.borrow_mut().live_holds(|process| self.sensors.lives(process));
         self.sensors.read(&config, holds).await
     }
 
@@ -179,18 +165,13 @@ impl Round {
                 }));
             }
             Action::PowerOff => {
-                self.pending = Some(Box::pin(async {
-                    Outcome::PowerOff(act::bus::power_off().await)
-                }));
+                self.pending =
+                    Some(Box::pin(async { Outcome::PowerOff(act::bus::power_off().await) }));
             }
             Action::ForcePowerOff => {
-                warn!(
-                    guppy_event = "force",
-                    "starting poweroff.target, past logind and its locks"
-                );
-                self.pending = Some(Box::pin(async {
-                    Outcome::PowerOff(act::bus::force_power_off().await)
-                }));
+                warn!(guppy_event = "force", "starting poweroff.target, past logind and its locks");
+                self.pending =
+                    Some(Box::pin(async { Outcome::PowerOff(act::bus::force_power_off().await) }));
             }
         }
     }
@@ -198,10 +179,7 @@ impl Round {
     async fn write_to_terminals(&self, text: &str) {
         let dir: PathBuf = self.daemon.borrow().state_dir().to_owned();
         if let Err(why) = act::write_to_terminals(&dir, text).await {
-            warn!(
-                guppy_event = "warn-failed",
-                "the terminals could not be told: {why}"
-            );
+            warn!(guppy_event = "warn-failed", "the terminals could not be told: {why}");
         }
     }
 
@@ -210,11 +188,7 @@ impl Round {
         let mut daemon = self.daemon.borrow_mut();
         match daemon.config.reload() {
             Ok(config) => {
-                info!(
-                    guppy_event = "reloaded",
-                    "config reloaded, mode {}",
-                    config.mode.as_str()
-                );
+                info!(guppy_event = "reloaded", "config reloaded, mode {}", config.mode.as_str());
             }
             Err(wrong) => error!(
                 guppy_event = "config-error",

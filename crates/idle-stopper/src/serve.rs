@@ -4,6 +4,8 @@
 //! `guppy` may ask, hold and release. Any other user of the box (an agent's uid too) may ask, hold,
 //! and release what is its own; system users may only ask.
 
+#![allow(missing_docs, reason = "zlink::service makes public types without any")]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,11 +58,7 @@ impl Service {
             );
             return Err(Error::Refused { message });
         }
-        let process = if with_caller {
-            Some(process_of(caller)?)
-        } else {
-            None
-        };
+        let process = if with_caller { Some(process_of(caller)?) } else { None };
         let wish = Wish {
             uid: caller.uid,
             who: name_of(caller.uid),
@@ -71,13 +69,10 @@ impl Service {
         let mut daemon = self.daemon.borrow_mut();
         let now = daemon.clock.now();
         let at_most = daemon.settings().hold_at_most;
-        let hold =
-            daemon
-                .holds
-                .place(wish, at_most, now)
-                .map_err(|denied| Error::InvalidArgument {
-                    message: denied.to_string(),
-                })?;
+        let hold = daemon
+            .holds
+            .place(wish, at_most, now)
+            .map_err(|denied| Error::InvalidArgument { message: denied.to_string() })?;
         info!(
             guppy_event = "hold",
             guppy_reason = hold.why,
@@ -176,10 +171,7 @@ fn may_hold(caller: &Caller) -> bool {
 /// connection is open, so a caller that waits for the answer is still there.
 fn process_of(caller: &Caller) -> Result<Process, Error> {
     crate::sense::holds::start_of(caller.pid)
-        .map(|start| Process {
-            pid: caller.pid,
-            start,
-        })
+        .map(|start| Process { pid: caller.pid, start })
         .ok_or_else(|| Error::Failed {
             message: format!(
                 "cannot see process {} in /proc: is it in another pid namespace?",
@@ -233,12 +225,7 @@ fn explain(daemon: &Daemon) -> Explanation {
         idle_after_seconds: config.idle_after.as_secs(),
         warning_seconds: config.warning.as_secs(),
         evidence,
-        holds: daemon
-            .holds
-            .list()
-            .iter()
-            .map(|hold| line_of(hold, now))
-            .collect(),
+        holds: daemon.holds.list().iter().map(|hold| line_of(hold, now)).collect(),
         refused: state.refused().map(str::to_owned),
         config_error: daemon.config.error().map(str::to_owned),
     }
@@ -252,10 +239,9 @@ fn summary(daemon: &Daemon, now: Boottime) -> String {
         Mode::Observe => "would stop, but only observes,",
     };
     match state.phase() {
-        Phase::Settling { until, .. } => format!(
-            "settling for another {}: nothing is judged yet",
-            span(now.until(*until))
-        ),
+        Phase::Settling { until, .. } => {
+            format!("settling for another {}: nothing is judged yet", span(now.until(*until)))
+        }
         Phase::Active { .. } => format!(
             "up because of {}; {stops} {} after the last of it",
             last.what,

@@ -74,10 +74,7 @@ pub async fn force_power_off() -> Result<(), String> {
     let name = super::POWER_OFF_UNIT;
     within("systemd StartUnit poweroff.target", async {
         let bus = zbus::Connection::system().await?;
-        ManagerProxy::new(&bus)
-            .await?
-            .start_unit(name, "replace-irreversibly")
-            .await
+        ManagerProxy::new(&bus).await?.start_unit(name, "replace-irreversibly").await
     })
     .await
     .map(drop)
@@ -90,10 +87,7 @@ pub async fn force_power_off() -> Result<(), String> {
 pub async fn start(unit: &str) -> Result<(), String> {
     within(unit, async {
         let bus = zbus::Connection::system().await?;
-        ManagerProxy::new(&bus)
-            .await?
-            .start_unit(unit, "replace")
-            .await
+        ManagerProxy::new(&bus).await?.start_unit(unit, "replace").await
     })
     .await
     .map(drop)
@@ -141,9 +135,6 @@ async fn within<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> R
     match timeout(ANSWER_AT_MOST, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
-        Err(_) => Err(format!(
-            "{what}: no answer within {} s",
-            ANSWER_AT_MOST.as_secs()
-        )),
+        Err(_) => Err(format!("{what}: no answer within {} s", ANSWER_AT_MOST.as_secs())),
     }
 }

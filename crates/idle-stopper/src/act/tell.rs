@@ -24,10 +24,7 @@ pub const UNREADABLE_ID: &str = "0ef1f2443b3145a58ae34611d52c7693";
 pub fn tell(event: &Event, now: Boottime) {
     match event {
         Event::Settled => {
-            info!(
-                guppy_event = "settled",
-                "the grace period is over: watching"
-            );
+            info!(guppy_event = "settled", "the grace period is over: watching");
         }
         Event::Gap { gap, grace } => info!(
             guppy_event = "gap",
@@ -49,12 +46,7 @@ pub fn tell(event: &Event, now: Boottime) {
             stops(*mode),
             span(*left)
         ),
-        Event::Warning {
-            idle,
-            last,
-            left,
-            mode,
-        } => warn!(
+        Event::Warning { idle, last, left, mode } => warn!(
             guppy_event = "warning",
             message_id = WARNING_ID,
             guppy_reason = last.what,
@@ -79,10 +71,7 @@ pub fn tell(event: &Event, now: Boottime) {
             span(*idle),
             described(last, now)
         ),
-        Event::Taken => info!(
-            guppy_event = "powering-off",
-            "the order to power off was taken"
-        ),
+        Event::Taken => info!(guppy_event = "powering-off", "the order to power off was taken"),
         Event::Refused { why, wait } => error!(
             guppy_event = "refused",
             message_id = REFUSED_ID,
@@ -90,11 +79,7 @@ pub fn tell(event: &Event, now: Boottime) {
             "could not power off: {why}; next try in {}",
             span(*wait)
         ),
-        Event::Unreadable {
-            kind,
-            why,
-            counts_for,
-        } => warn!(
+        Event::Unreadable { kind, why, counts_for } => warn!(
             guppy_event = "unreadable",
             message_id = UNREADABLE_ID,
             guppy_reason = why,
@@ -108,11 +93,7 @@ pub fn tell(event: &Event, now: Boottime) {
             kind.name()
         ),
         Event::Readable { kind } => {
-            info!(
-                guppy_event = "readable",
-                "{} can be read again",
-                kind.name()
-            );
+            info!(guppy_event = "readable", "{} can be read again", kind.name());
         }
     }
 }
@@ -147,8 +128,5 @@ pub fn wall(moment: Boottime, now: Boottime) -> String {
     } else {
         SystemTime::now().checked_sub(now.since(moment))
     };
-    wall.map_or_else(
-        || "?".to_owned(),
-        |wall| humantime::format_rfc3339_seconds(wall).to_string(),
-    )
+    wall.map_or_else(|| "?".to_owned(), |wall| humantime::format_rfc3339_seconds(wall).to_string())
 }

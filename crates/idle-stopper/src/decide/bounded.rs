@@ -36,11 +36,7 @@ impl FirstSeen {
         let (mut live, mut old) = (Vec::new(), Vec::new());
         for thing in things {
             let since = before.get(&thing.id).copied().unwrap_or(now);
-            let list = if now.since(since) <= at_most {
-                &mut live
-            } else {
-                &mut old
-            };
+            let list = if now.since(since) <= at_most { &mut live } else { &mut old };
             list.push(thing.what);
             seen.insert(thing.id, since);
         }
@@ -49,10 +45,7 @@ impl FirstSeen {
         }
         let names = |list: &[String]| some_of(list.iter().map(String::as_str));
         if !live.is_empty() {
-            Verdict::Active {
-                at: now,
-                detail: names(&live),
-            }
+            Verdict::Active { at: now, detail: names(&live) }
         } else if old.is_empty() {
             Verdict::Quiet("none".to_owned())
         } else {
@@ -69,10 +62,7 @@ pub(super) fn inhibitor_things(inhibitors: &[Inhibitor]) -> Vec<Thing> {
         .iter()
         .filter(|lock| blocks(lock))
         .map(|lock| Thing {
-            id: format!(
-                "{}:{}:{}:{}:{}",
-                lock.pid, lock.mode, lock.what, lock.who, lock.why
-            ),
+            id: format!("{}:{}:{}:{}:{}", lock.pid, lock.mode, lock.what, lock.who, lock.why),
             what: format!("{} ({})", lock.who, lock.why),
         })
         .collect()
@@ -81,20 +71,11 @@ pub(super) fn inhibitor_things(inhibitors: &[Inhibitor]) -> Vec<Thing> {
 /// Whether logind refuses a power-off for this lock, or its owner asks not to be seen as idle.
 pub(super) fn blocks(lock: &Inhibitor) -> bool {
     matches!(lock.mode.as_str(), "block" | "block-weak")
-        && lock
-            .what
-            .split(':')
-            .any(|what| matches!(what, "shutdown" | "idle"))
+        && lock.what.split(':').any(|what| matches!(what, "shutdown" | "idle"))
 }
 
 pub(super) fn build_things(builds: &[Build]) -> Vec<Thing> {
-    builds
-        .iter()
-        .map(|build| Thing {
-            id: build.id.clone(),
-            what: build.what.clone(),
-        })
-        .collect()
+    builds.iter().map(|build| Thing { id: build.id.clone(), what: build.what.clone() }).collect()
 }
 
 pub(super) fn package_things(locks: &[PackageLock]) -> Vec<Thing> {

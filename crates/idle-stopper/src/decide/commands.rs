@@ -33,10 +33,7 @@ pub(super) fn judge(
             commands.len()
         ))
     } else {
-        Verdict::Active {
-            at: now,
-            detail: format!("running: {}", some_of(live)),
-        }
+        Verdict::Active { at: now, detail: format!("running: {}", some_of(live)) }
     }
 }
 
@@ -45,10 +42,7 @@ fn is_dead(host: IpAddr, sockets: &Reading<Vec<Socket>>) -> bool {
     let Reading::Known(sockets) = sockets else {
         return false;
     };
-    let mut of_host = sockets
-        .iter()
-        .filter(|socket| socket.remote == host)
-        .peekable();
+    let mut of_host = sockets.iter().filter(|socket| socket.remote == host).peekable();
     of_host.peek().is_some() && of_host.all(is_unanswered)
 }
 

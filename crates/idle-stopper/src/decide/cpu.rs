@@ -82,11 +82,8 @@ impl Memory {
         let Some(previous) = &self.previous else {
             return;
         };
-        let before: BTreeMap<&str, u64> = previous
-            .units
-            .iter()
-            .map(|(path, usec)| (path.as_str(), *usec))
-            .collect();
+        let before: BTreeMap<&str, u64> =
+            previous.units.iter().map(|(path, usec)| (path.as_str(), *usec)).collect();
         let mut baseline: BTreeMap<String, u64> = BTreeMap::new();
         for (path, usec) in &totals.units {
             if class(path, cpu) == Class::Baseline {

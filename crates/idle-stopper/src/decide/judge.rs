@@ -102,25 +102,15 @@ impl Default for Memory {
 impl Memory {
     /// What a daemon of the same boot begins with.
     pub(super) fn resumed(stamps: Stamps, first_seen: FirstSeen) -> Self {
-        Self {
-            stamps,
-            first_seen,
-            ..Self::default()
-        }
+        Self { stamps, first_seen, ..Self::default() }
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the array has a place for every Kind"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "the array has a place for every Kind")]
     pub(super) const fn kind(&self, kind: Kind) -> &KindState {
         &self.kinds[kind as usize]
     }
 
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the array has a place for every Kind"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "the array has a place for every Kind")]
     const fn kind_mut(&mut self, kind: Kind) -> &mut KindState {
         &mut self.kinds[kind as usize]
     }
@@ -142,25 +132,19 @@ impl Memory {
     ) -> Verdict {
         let first_seen = &mut self.first_seen;
         match kind {
-            Kind::Terminals => known(&evidence.terminals, |list| {
-                terminals::judge(&mut self.stamps, list, now)
-            }),
+            Kind::Terminals => {
+                known(&evidence.terminals, |list| terminals::judge(&mut self.stamps, list, now))
+            }
             Kind::Commands => known(&evidence.commands, |list| {
                 commands::judge(list, &evidence.sockets, config.command_at_most, now)
             }),
-            Kind::Tcp => known(&evidence.sockets, |list| {
-                traffic::tcp(&mut self.flows, list, config, now)
-            }),
+            Kind::Tcp => {
+                known(&evidence.sockets, |list| traffic::tcp(&mut self.flows, list, config, now))
+            }
             Kind::Cpu => known(&evidence.cpu, |totals| self.cpu.judge(totals, config, now)),
             Kind::Disk => known(&evidence.disk, |totals| {
                 let floors = (&config.disk, config.window);
-                traffic::disk(
-                    &mut self.disk_bytes,
-                    &mut self.disk_waited,
-                    totals,
-                    floors,
-                    now,
-                )
+                traffic::disk(&mut self.disk_bytes, &mut self.disk_waited, totals, floors, now)
             }),
             Kind::Network => known(&evidence.network, |list| {
                 traffic::network(&mut self.interfaces, list, config, now)
@@ -198,17 +182,11 @@ fn holds(holds: &[Hold], now: Boottime) -> Verdict {
 /// One active check keeps the box up; one that failed makes the whole reading Unknown.
 fn checks(checks: &[Check], now: Boottime) -> Verdict {
     let named = |wanted: fn(&Said) -> bool| {
-        checks
-            .iter()
-            .filter(move |check| wanted(&check.said))
-            .map(|check| check.name.as_str())
+        checks.iter().filter(move |check| wanted(&check.said)).map(|check| check.name.as_str())
     };
     let active = some_of(named(|said| *said == Said::Active));
     if !active.is_empty() {
-        return Verdict::Active {
-            at: now,
-            detail: active,
-        };
+        return Verdict::Active { at: now, detail: active };
     }
     let failed = checks.iter().find_map(|check| match &check.said {
         Said::Unknown(why) => Some(format!("{}: {why}", check.name)),
@@ -229,9 +207,7 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) -> Option<String> {
-        let elapsed = self
-            .last_tick
-            .map_or(Duration::ZERO, |last| now.since(last));
+        let elapsed = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         let mut first = None;
         let mut any_known = false;
         for kind in Kind::ALL {
@@ -246,11 +222,7 @@ impl State {
             let Some(at) = at else { continue };
             any_known |= shown == Shown::Active;
             self.memory.kind_mut(kind).last_active = Some(at);
-            let slack = if kind == Kind::Terminals {
-                STAMP_STEP
-            } else {
-                Duration::ZERO
-            };
+            let slack = if kind == Kind::Terminals { STAMP_STEP } else { Duration::ZERO };
             let what = format!("{}: {detail}", kind.name());
             self.note_activity(at, slack, &what);
             first.get_or_insert(what);
@@ -285,11 +257,7 @@ impl State {
             Shown::Unknown if !was_failing => {
                 let counts_for = config.unknown_at_most.saturating_sub(state.unknown_spent);
                 let why = detail.to_owned();
-                actions.push(Action::Tell(Event::Unreadable {
-                    kind,
-                    why,
-                    counts_for,
-                }));
+                actions.push(Action::Tell(Event::Unreadable { kind, why, counts_for }));
             }
             Shown::Ignored => actions.push(Action::Tell(Event::Ignored { kind })),
             Shown::Active | Shown::Quiet if was_failing => {

@@ -24,9 +24,7 @@ pub(super) struct Moved<K> {
 
 impl<K> Default for Meter<K> {
     fn default() -> Self {
-        Self {
-            samples: VecDeque::new(),
-        }
+        Self { samples: VecDeque::new() }
     }
 }
 
@@ -35,11 +33,7 @@ impl<K: Ord + Clone> Meter<K> {
     pub(super) fn push(&mut self, now: Boottime, window: Duration, mut totals: Vec<(K, u64)>) {
         totals.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         self.samples.push_back((now, totals));
-        while self
-            .samples
-            .get(1)
-            .is_some_and(|second| now.since(second.0) >= window)
-        {
+        while self.samples.get(1).is_some_and(|second| now.since(second.0) >= window) {
             self.samples.pop_front();
         }
     }
@@ -72,14 +66,8 @@ impl<K: Ord + Clone> Meter<K> {
             .iter()
             .map(|(key, total)| {
                 while before.next_if(|(old, _)| old < key).is_some() {}
-                let base = before
-                    .peek()
-                    .filter(|(old, _)| old == key)
-                    .map_or(0, |(_, base)| *base);
-                Moved {
-                    key: key.clone(),
-                    amount: grown(base, *total),
-                }
+                let base = before.peek().filter(|(old, _)| old == key).map_or(0, |(_, base)| *base);
+                Moved { key: key.clone(), amount: grown(base, *total) }
             })
             .collect()
     }
@@ -107,11 +95,7 @@ fn total_of<K: Ord>(sorted: &[(K, u64)], key: &K) -> u64 {
 
 /// From one total to a later one; a total that fell began anew at zero.
 pub(super) const fn grown(before: u64, after: u64) -> u64 {
-    if after >= before {
-        after - before
-    } else {
-        after
-    }
+    if after >= before { after - before } else { after }
 }
 
 #[cfg(test)]
@@ -130,13 +114,7 @@ mod tests {
         for second in (0..=200).step_by(20) {
             meter.push(at(second), WINDOW, vec![("a", second * 10)]);
         }
-        assert_eq!(
-            meter.moved(),
-            vec![Moved {
-                key: "a",
-                amount: 600
-            }]
-        );
+        assert_eq!(meter.moved(), vec![Moved { key: "a", amount: 600 }]);
         assert_eq!(meter.span(WINDOW), WINDOW);
     }
 
@@ -148,16 +126,7 @@ mod tests {
         meter.push(at(20), WINDOW, vec![("old", 1_000), ("new", 7)]);
         assert_eq!(
             meter.moved(),
-            vec![
-                Moved {
-                    key: "new",
-                    amount: 7
-                },
-                Moved {
-                    key: "old",
-                    amount: 0
-                }
-            ]
+            vec![Moved { key: "new", amount: 7 }, Moved { key: "old", amount: 0 }]
         );
     }
 
@@ -166,13 +135,7 @@ mod tests {
         let mut meter = Meter::default();
         meter.push(at(0), WINDOW, vec![("eth0", 5_000)]);
         meter.push(at(20), WINDOW, vec![("eth0", 300)]);
-        assert_eq!(
-            meter.moved(),
-            vec![Moved {
-                key: "eth0",
-                amount: 300
-            }]
-        );
+        assert_eq!(meter.moved(), vec![Moved { key: "eth0", amount: 300 }]);
     }
 
     #[test]

@@ -82,19 +82,11 @@ impl State {
             Some(record) => record.unpack(now),
             None => {
                 let what = "this daemon started".to_owned();
-                (
-                    Activity { at: now, what },
-                    now,
-                    grace_ends,
-                    judge::Memory::default(),
-                )
+                (Activity { at: now, what }, now, grace_ends, judge::Memory::default())
             }
         };
         let phase = if now < settled_at {
-            Phase::Settling {
-                since: now,
-                until: settled_at.min(now + config.grace),
-            }
+            Phase::Settling { since: now, until: settled_at.min(now + config.grace) }
         } else {
             Phase::Active { since: now }
         };
@@ -116,10 +108,7 @@ impl State {
             phase: Phase::Active { since: zero },
             started: zero,
             last_tick: None,
-            last_activity: Activity {
-                at: zero,
-                what: String::new(),
-            },
+            last_activity: Activity { at: zero, what: String::new() },
             quiet_from: zero,
             memory: judge::Memory::default(),
             refused: None,
@@ -240,19 +229,11 @@ impl State {
             return;
         }
         if self.has_warned() {
-            actions.push(Action::Unwarn {
-                why: "the box was suspended or frozen".to_owned(),
-            });
+            actions.push(Action::Unwarn { why: "the box was suspended or frozen".to_owned() });
         }
         self.memory.forget_rates();
-        self.phase = Phase::Settling {
-            since: now,
-            until: now + config.grace,
-        };
-        actions.push(Action::Tell(Event::Gap {
-            gap,
-            grace: config.grace,
-        }));
+        self.phase = Phase::Settling { since: now, until: now + config.grace };
+        actions.push(Action::Tell(Event::Gap { gap, grace: config.grace }));
     }
 
     fn settle(&mut self, until: Boottime, now: Boottime, actions: &mut Vec<Action>) {
@@ -280,33 +261,21 @@ impl State {
             return;
         }
         if matches!(self.phase, Phase::Active { .. }) {
-            self.phase = Phase::Idle {
-                since: self.last_activity.at,
-            };
+            self.phase = Phase::Idle { since: self.last_activity.at };
             let left = now.until(self.quiet_from + config.idle_after + config.warning);
             let last = self.last_activity.clone();
-            actions.push(Action::Tell(Event::Idle {
-                last,
-                left,
-                mode: config.mode,
-            }));
+            actions.push(Action::Tell(Event::Idle { last, left, mode: config.mode }));
         }
         if now >= self.quiet_from + config.idle_after {
             let stop_at = now + config.warning;
-            self.phase = Phase::Warned {
-                since: now,
-                stop_at,
-            };
+            self.phase = Phase::Warned { since: now, stop_at };
             let event = Event::Warning {
                 idle: now.since(self.last_activity.at),
                 last: self.last_activity.clone(),
                 left: config.warning,
                 mode: config.mode,
             };
-            actions.push(Action::Warn {
-                left: config.warning,
-                mode: config.mode,
-            });
+            actions.push(Action::Warn { left: config.warning, mode: config.mode });
             actions.push(Action::Tell(event));
         }
     }
@@ -322,16 +291,10 @@ impl State {
             Mode::Observe => Stage::Observed,
             Mode::Stop => {
                 actions.push(Action::RunHooks);
-                Stage::Hooks {
-                    until: now + config.hooks_at_most + stop::HOOKS_SLACK,
-                }
+                Stage::Hooks { until: now + config.hooks_at_most + stop::HOOKS_SLACK }
             }
         };
-        self.phase = Phase::Stopping {
-            since: now,
-            refusals: 0,
-            stage,
-        };
+        self.phase = Phase::Stopping { since: now, refusals: 0, stage };
     }
 
     fn cancel(&mut self, what: String, now: Boottime, actions: &mut Vec<Action>) {
@@ -368,10 +331,7 @@ impl State {
     fn note_activity(&mut self, at: Boottime, slack: Duration, what: &str) {
         self.quiet_from = self.quiet_from.max(at + slack);
         if at >= self.last_activity.at {
-            self.last_activity = Activity {
-                at,
-                what: what.to_owned(),
-            };
+            self.last_activity = Activity { at, what: what.to_owned() };
         }
     }
 }

@@ -39,10 +39,7 @@ impl Record {
     /// A moment that lies in the future was not written by an honest daemon of this boot: it is
     /// taken as now, lest it make the box eternal.
     pub(super) fn unpack(self, now: Boottime) -> (Activity, Boottime, Boottime, Memory) {
-        let last = Activity {
-            at: self.last_activity.at.min(now),
-            what: self.last_activity.what,
-        };
+        let last = Activity { at: self.last_activity.at.min(now), what: self.last_activity.what };
         let quiet_from = self.quiet_from.min(now + super::STAMP_STEP);
         let memory = Memory::resumed(self.stamps, self.first_seen);
         (last, quiet_from, self.settled_at, memory)

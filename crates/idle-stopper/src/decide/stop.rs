@@ -27,13 +27,7 @@ const REFUSALS_BEFORE_FORCE: u32 = 3;
 impl State {
     /// Whether the order is out or taken, so that gaps and ticks must not disturb it.
     pub(super) fn is_powering_off(&self) -> bool {
-        matches!(
-            &self.phase,
-            Phase::Stopping {
-                stage: Stage::Asked | Stage::Going { .. },
-                ..
-            }
-        )
+        matches!(&self.phase, Phase::Stopping { stage: Stage::Asked | Stage::Going { .. }, .. })
     }
 
     /// The last look. Hooks move bytes and cycles of their own, so only presence counts here.
@@ -44,26 +38,15 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        if !matches!(
-            &self.phase,
-            Phase::Stopping {
-                stage: Stage::Hooks { .. },
-                ..
-            }
-        ) {
+        if !matches!(&self.phase, Phase::Stopping { stage: Stage::Hooks { .. }, .. }) {
             return;
         }
         self.judge(evidence, config, now, actions);
         self.last_tick = Some(now);
-        let back = Kind::ALL
-            .into_iter()
-            .filter(|kind| kind.is_presence())
-            .find_map(|kind| {
-                let state = self.kind(kind);
-                state
-                    .is_active()
-                    .then(|| format!("{}: {}", kind.name(), state.detail))
-            });
+        let back = Kind::ALL.into_iter().filter(|kind| kind.is_presence()).find_map(|kind| {
+            let state = self.kind(kind);
+            state.is_active().then(|| format!("{}: {}", kind.name(), state.detail))
+        });
         match back {
             Some(what) => self.cancel(what, now, actions),
             None => self.order(evidence, now, actions),
@@ -79,7 +62,7 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        if !stage.due().is_some_and(|due| now >= due) {
+        if stage.due().is_none_or(|due| now < due) {
             return;
         }
         match stage {
@@ -99,10 +82,7 @@ impl State {
     /// Orders the power-off: from logind, and by force when logind cannot be had or only locks
     /// that no longer count stand against it.
     fn order(&mut self, evidence: &Evidence, now: Boottime, actions: &mut Vec<Action>) {
-        let Phase::Stopping {
-            since, refusals, ..
-        } = self.phase
-        else {
+        let Phase::Stopping { since, refusals, .. } = self.phase else {
             return;
         };
         // By now every lock still held is past inhibit_at_most: a younger one is activity, and
@@ -112,34 +92,17 @@ impl State {
             Reading::Unknown(_) => false,
         };
         let force = refusals >= REFUSALS_BEFORE_FORCE || (refusals > 0 && only_old_locks);
-        self.phase = Phase::Stopping {
-            since,
-            refusals,
-            stage: Stage::Asked,
-        };
+        self.phase = Phase::Stopping { since, refusals, stage: Stage::Asked };
         self.last_tick = Some(now);
-        actions.push(if force {
-            Action::ForcePowerOff
-        } else {
-            Action::PowerOff
-        });
+        actions.push(if force { Action::ForcePowerOff } else { Action::PowerOff });
     }
 
     pub(super) fn power_off_taken(&mut self, now: Boottime, actions: &mut Vec<Action>) {
-        let Phase::Stopping {
-            since, refusals, ..
-        } = self.phase
-        else {
+        let Phase::Stopping { since, refusals, .. } = self.phase else {
             return;
         };
-        let stage = Stage::Going {
-            until: now + GOING_AT_MOST,
-        };
-        self.phase = Phase::Stopping {
-            since,
-            refusals,
-            stage,
-        };
+        let stage = Stage::Going { until: now + GOING_AT_MOST };
+        self.phase = Phase::Stopping { since, refusals, stage };
         self.refused = None;
         actions.push(Action::Tell(Event::Taken));
     }
@@ -150,21 +113,14 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Stopping {
-            since, refusals, ..
-        } = self.phase
-        else {
+        let Phase::Stopping { since, refusals, .. } = self.phase else {
             return;
         };
         let wait = FIRST_RETRY
             .saturating_mul(1_u32.checked_shl(refusals.min(8)).unwrap_or(u32::MAX))
             .min(LONGEST_RETRY);
         let stage = Stage::Waiting { next: now + wait };
-        self.phase = Phase::Stopping {
-            since,
-            refusals: refusals.saturating_add(1),
-            stage,
-        };
+        self.phase = Phase::Stopping { since, refusals: refusals.saturating_add(1), stage };
         self.refused = Some(why.clone());
         actions.push(Action::Tell(Event::Refused { why, wait }));
     }

@@ -22,17 +22,12 @@ pub(super) struct Stamps(Option<BTreeMap<String, i128>>);
 
 /// Numbers of terminals are reused: the session leader and its start tell one from the next.
 fn identity(terminal: &Terminal) -> String {
-    format!(
-        "{} {} {}",
-        terminal.name, terminal.leader, terminal.leader_start
-    )
+    format!("{} {} {}", terminal.name, terminal.leader, terminal.leader_start)
 }
 
 pub(super) fn judge(stamps: &mut Stamps, terminals: &[Terminal], now: Boottime) -> Verdict {
-    let current: BTreeMap<String, i128> = terminals
-        .iter()
-        .map(|terminal| (identity(terminal), terminal.atime))
-        .collect();
+    let current: BTreeMap<String, i128> =
+        terminals.iter().map(|terminal| (identity(terminal), terminal.atime)).collect();
     let Some(before) = stamps.0.replace(current) else {
         return Verdict::Quiet(format!("{} open, first look", terminals.len()));
     };
@@ -45,15 +40,9 @@ pub(super) fn judge(stamps: &mut Stamps, terminals: &[Terminal], now: Boottime) 
         .map(|terminal| terminal.what.as_str())
         .collect();
     if touched.is_empty() {
-        Verdict::Quiet(format!(
-            "{} open, no key since the last tick",
-            terminals.len()
-        ))
+        Verdict::Quiet(format!("{} open, no key since the last tick", terminals.len()))
     } else {
-        Verdict::Active {
-            at: now,
-            detail: format!("typing: {}", some_of(touched)),
-        }
+        Verdict::Active { at: now, detail: format!("typing: {}", some_of(touched)) }
     }
 }
 

@@ -40,27 +40,17 @@ pub(super) fn tcp(
     meter.push(now, config.window, flows);
     let floor = config.tcp.bytes_per_minute as f64 / 60.0;
     match busiest(meter, config.window, floor) {
-        Busiest::Above {
-            key: (cookie, _),
-            per_second,
-            at,
-        } => {
-            let peer = sockets
-                .iter()
-                .find(|socket| socket.cookie == cookie)
-                .map_or_else(
-                    || "a closed connection".to_owned(),
-                    |socket| {
-                        format!(
-                            "port {} from {}:{}",
-                            socket.local_port, socket.remote, socket.remote_port
-                        )
-                    },
-                );
-            Verdict::Active {
-                at,
-                detail: format!("{peer}: {} B/min", minute(per_second)),
-            }
+        Busiest::Above { key: (cookie, _), per_second, at } => {
+            let peer = sockets.iter().find(|socket| socket.cookie == cookie).map_or_else(
+                || "a closed connection".to_owned(),
+                |socket| {
+                    format!(
+                        "port {} from {}:{}",
+                        socket.local_port, socket.remote, socket.remote_port
+                    )
+                },
+            );
+            Verdict::Active { at, detail: format!("{peer}: {} B/min", minute(per_second)) }
         }
         Busiest::Below(per_second) => Verdict::Quiet(format!(
             "{} connections, the busiest {} B/min (floor {})",
@@ -91,10 +81,7 @@ pub(super) fn disk(
     waited.push(now, window, pressure.into_iter().collect());
     let moved = match busiest(bytes, window, floors.bytes_per_second as f64) {
         Busiest::Above { per_second, at, .. } => {
-            return Verdict::Active {
-                at,
-                detail: format!("disks: {per_second:.0} B/s"),
-            };
+            return Verdict::Active { at, detail: format!("disks: {per_second:.0} B/s") };
         }
         Busiest::Below(per_second) => per_second,
     };
@@ -118,20 +105,12 @@ pub(super) fn network(
     config: &Config,
     now: Boottime,
 ) -> Verdict {
-    let totals = interfaces
-        .iter()
-        .map(|each| (each.name.clone(), each.bytes))
-        .collect();
+    let totals = interfaces.iter().map(|each| (each.name.clone(), each.bytes)).collect();
     meter.push(now, config.window, totals);
     match busiest(meter, config.window, config.network.bytes_per_second as f64) {
-        Busiest::Above {
-            key,
-            per_second,
-            at,
-        } => Verdict::Active {
-            at,
-            detail: format!("{key}: {per_second:.0} B/s"),
-        },
+        Busiest::Above { key, per_second, at } => {
+            Verdict::Active { at, detail: format!("{key}: {per_second:.0} B/s") }
+        }
         Busiest::Below(per_second) => Verdict::Quiet(format!(
             "{} interfaces, the busiest {per_second:.0} B/s (floor {})",
             interfaces.len(),
@@ -142,11 +121,7 @@ pub(super) fn network(
 
 /// The key that moved most, and whether that is above the floor.
 enum Busiest<K> {
-    Above {
-        key: K,
-        per_second: f64,
-        at: Boottime,
-    },
+    Above { key: K, per_second: f64, at: Boottime },
     Below(f64),
 }
 
@@ -157,11 +132,7 @@ fn busiest<K: Ord + Clone>(meter: &Meter<K>, window: Duration, per_second: f64) 
     };
     let rate = top.amount as f64 / span;
     match meter.last_above(&top.key, per_second) {
-        Some(at) if rate > per_second => Busiest::Above {
-            key: top.key,
-            per_second: rate,
-            at,
-        },
+        Some(at) if rate > per_second => Busiest::Above { key: top.key, per_second: rate, at },
         _ => Busiest::Below(rate),
     }
 }

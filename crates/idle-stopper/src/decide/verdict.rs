@@ -32,12 +32,7 @@ pub(super) fn known<T>(reading: &Reading<T>, judge: impl FnOnce(&T) -> Verdict) 
 pub(super) fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 2;
     let names: Vec<&str> = names.into_iter().collect();
-    let shown = names
-        .iter()
-        .take(SHOWN)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),

@@ -41,11 +41,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Executable>, String> {
             Ok(metadata) => folder_fault.clone().or_else(|| fault(&metadata)),
             Err(error) => Some(error.to_string()),
         };
-        found.push(Executable {
-            name,
-            path,
-            refused,
-        });
+        found.push(Executable { name, path, refused });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
@@ -65,14 +61,7 @@ fn fault(metadata: &Metadata) -> Option<String> {
 fn is_leftover(name: &str) -> bool {
     name.starts_with('.')
         || name.ends_with('~')
-        || [
-            ".dpkg-old",
-            ".dpkg-new",
-            ".dpkg-dist",
-            ".dpkg-tmp",
-            ".bak",
-            ".disabled",
-        ]
-        .iter()
-        .any(|ending| name.ends_with(ending))
+        || [".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dpkg-tmp", ".bak", ".disabled"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
 }

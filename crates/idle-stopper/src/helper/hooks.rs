@@ -17,9 +17,7 @@ use crate::config::Config;
 /// # Errors
 /// The folder cannot be read, or some hooks failed: each is named.
 pub fn run() -> Result<(), String> {
-    let at_most = Live::<Config>::start(Paths::of("idle-stopper"), None)
-        .config()
-        .hooks_at_most;
+    let at_most = Live::<Config>::start(Paths::of("idle-stopper"), None).config().hooks_at_most;
     let hooks = list(Path::new(HOOKS_DIR))?;
     let deadline = Instant::now() + at_most;
     let mut left = u32::try_from(hooks.len()).unwrap_or(u32::MAX);
@@ -44,9 +42,5 @@ pub fn run() -> Result<(), String> {
             failed.push(hook.name);
         }
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("failed: {}", failed.join(", ")))
-    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }

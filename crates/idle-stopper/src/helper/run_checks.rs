@@ -48,10 +48,7 @@ pub fn run() -> Result<(), String> {
             Check { name, said }
         })
         .collect();
-    let results = Results {
-        boot_ms: Clock::Kernel.now().as_millis(),
-        checks,
-    };
+    let results = Results { boot_ms: Clock::Kernel.now().as_millis(), checks };
     let text = serde_json::to_string(&results).map_err(|error| error.to_string())?;
     service::state::write(Path::new(RESULTS_FILE), text.as_bytes())
         .map_err(|error| format!("{RESULTS_FILE}: {error}"))

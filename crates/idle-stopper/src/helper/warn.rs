@@ -44,10 +44,7 @@ pub fn run() -> Result<(), String> {
 }
 
 fn message(path: &Path) -> std::io::Result<String> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK | O_NOFOLLOW)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
@@ -55,10 +52,7 @@ fn message(path: &Path) -> std::io::Result<String> {
     file.take(MESSAGE_AT_MOST as u64).read_to_end(&mut bytes)?;
     // Control characters would let the daemon's user drive somebody's terminal.
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect())
+    Ok(text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect())
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {

@@ -20,25 +20,17 @@ pub(super) struct Builds {
 impl Builds {
     pub(super) fn read(
         &mut self,
-        World {
-            proc, processes, ..
-        }: World<'_>,
+        World { proc, processes, .. }: World<'_>,
         steps: &[String],
     ) -> Result<Vec<Build>, Failure> {
         let mut builds: Vec<Build> = steps
             .iter()
-            .map(|path| Build {
-                id: path.clone(),
-                what: format!("build step {}", short(path)),
-            })
+            .map(|path| Build { id: path.clone(), what: format!("build step {}", short(path)) })
             .collect();
         let mut known = std::mem::take(&mut self.told);
         for entry in processes.iter().filter(|entry| may_build(entry)) {
             if self.told.len() == MOST {
-                return Err(Failure::TooMany {
-                    limit: MOST,
-                    what: "container commands",
-                });
+                return Err(Failure::TooMany { limit: MOST, what: "container commands" });
             }
             let process = entry.process();
             let told = known.remove(&process).unwrap_or_else(|| {
@@ -50,20 +42,13 @@ impl Builds {
         for (process, told) in &self.told {
             let Some(what) = told else { continue };
             // `docker build` runs the plugin docker-buildx below itself: one build, not two.
-            let parent = processes
-                .find(process.pid)
-                .and_then(|entry| processes.find(entry.parent));
+            let parent = processes.find(process.pid).and_then(|entry| processes.find(entry.parent));
             let nested = parent.is_some_and(|parent| {
-                self.told
-                    .get(&parent.process())
-                    .is_some_and(Option::is_some)
+                self.told.get(&parent.process()).is_some_and(Option::is_some)
             });
             if !nested {
                 let id = format!("{}:{}", process.pid, process.start);
-                builds.push(Build {
-                    id,
-                    what: what.clone(),
-                });
+                builds.push(Build { id, what: what.clone() });
             }
         }
         Ok(builds)
@@ -132,9 +117,7 @@ const TAKE_A_VALUE: [&[u8]; 34] = [
 /// Whether a command line asks for a build: `docker [options] build`, `docker buildx build`,
 /// `docker compose -f x build`, `docker image build`, `buildctl build` …
 pub(super) fn is_build(words: &[Vec<u8>]) -> bool {
-    let mut verbs = Verbs {
-        words: words.iter().skip(1),
-    };
+    let mut verbs = Verbs { words: words.iter().skip(1) };
     match verbs.next() {
         Some(b"build" | b"bake" | b"bud") => true,
         Some(b"buildx" | b"compose" | b"image" | b"builder") => {

@@ -76,11 +76,7 @@ impl Cgroups {
                 if kind != FileType::Directory {
                     return ControlFlow::Continue(());
                 }
-                let child = Child {
-                    folder: folder.as_fd(),
-                    slice: &slice,
-                    name,
-                };
+                let child = Child { folder: folder.as_fd(), slice: &slice, name };
                 match found.child(&child, wanted, &mut pending) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(why) => {
@@ -120,20 +116,14 @@ impl Cgroups {
             }
             if !is_slice {
                 if self.units.len() == MOST {
-                    return Err(Failure::TooMany {
-                        limit: MOST,
-                        what: "units",
-                    });
+                    return Err(Failure::TooMany { limit: MOST, what: "units" });
                 }
                 self.units.push((child.path(), usage));
             }
         }
         if is_slice {
             if pending.len() == MOST_SLICES {
-                return Err(Failure::TooMany {
-                    limit: MOST_SLICES,
-                    what: "slices",
-                });
+                return Err(Failure::TooMany { limit: MOST_SLICES, what: "slices" });
             }
             pending.push(child.path());
         } else if wanted.steps {
@@ -154,11 +144,7 @@ struct Child<'a> {
 impl Child<'_> {
     fn path(&self) -> String {
         let name = self.name.to_string_lossy();
-        if self.slice.is_empty() {
-            name.into_owned()
-        } else {
-            format!("{}/{name}", self.slice)
-        }
+        if self.slice.is_empty() { name.into_owned() } else { format!("{}/{name}", self.slice) }
     }
 
     /// `usage_usec` of cpu.stat; None: the cgroup has gone.
@@ -209,18 +195,11 @@ impl Child<'_> {
                 if kind == FileType::Directory {
                     steps.push(format!("{}/{}", self.path(), id.to_string_lossy()));
                 }
-                if steps.len() > MOST {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
+                if steps.len() > MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
         }
         if steps.len() > MOST {
-            return Err(Failure::TooMany {
-                limit: MOST,
-                what: "build steps",
-            });
+            return Err(Failure::TooMany { limit: MOST, what: "build steps" });
         }
         Ok(())
     }

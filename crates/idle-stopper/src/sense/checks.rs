@@ -50,10 +50,7 @@ pub(super) fn read(
     match file::read_whole(CWD, results, buffer, LIMIT) {
         Ok(()) => {}
         Err(Errno::NOENT) => {
-            return Err(unusable(format!(
-                "not there, but {} has checks",
-                folder.display()
-            )));
+            return Err(unusable(format!("not there, but {} has checks", folder.display())));
         }
         Err(errno) => return Err(Failure::read(results, errno)),
     }
@@ -62,9 +59,7 @@ pub(super) fn read(
     let age = now.since(written);
     if age > tick * 3 + SLACK || written > now + SLACK {
         let age = age.as_secs();
-        return Err(unusable(format!(
-            "{age} s old: does the unit that runs the checks hang?"
-        )));
+        return Err(unusable(format!("{age} s old: does the unit that runs the checks hang?")));
     }
     Ok(checks)
 }

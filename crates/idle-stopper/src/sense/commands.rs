@@ -73,11 +73,7 @@ impl Commands {
             let key = (entry.process(), entry.comm().to_vec());
             let mut told = known.remove(&key).unwrap_or_else(|| {
                 let Line { text, sftp } = line(&world.proc.command_line(entry.pid));
-                Told {
-                    text,
-                    by_bytes: sftp,
-                    session: world.proc.session(entry.pid),
-                }
+                Told { text, by_bytes: sftp, session: world.proc.session(entry.pid) }
             });
             // An IDE's first command is a shell; its server comes later, somewhere below.
             told.by_bytes = told.by_bytes || serves_an_ide(world, entry, marks);
@@ -107,25 +103,14 @@ fn what(text: &str, user: &str, via: &str, host: Option<IpAddr>) -> String {
 
 /// The commands below sshd's sessions and below tailscaled.
 fn find(world: World<'_>) -> Result<Vec<Found<'_>>, Failure> {
-    let World {
-        proc,
-        processes,
-        logins,
-    } = world;
+    let World { proc, processes, logins } = world;
     let mut found = Vec::new();
     for (session, user) in logins.sessions() {
-        for entry in processes
-            .children(session)
-            .filter(|child| child.terminal == 0)
-        {
+        for entry in processes.children(session).filter(|child| child.terminal == 0) {
             // sshd's own child: internal-sftp, or a fork on its way to become the command.
             let sftp = matches!(logins.sshd(entry.pid), Some(Sshd::InternalSftp { .. }));
             if !is_sshd(entry) || sftp {
-                found.push(Found {
-                    entry,
-                    user: user.to_owned(),
-                    via: "ssh",
-                });
+                found.push(Found { entry, user: user.to_owned(), via: "ssh" });
             }
         }
         if found.len() > MOST {
@@ -133,17 +118,10 @@ fn find(world: World<'_>) -> Result<Vec<Found<'_>>, Failure> {
         }
     }
     for daemon in processes.iter().filter(|entry| is_tailscaled(entry)) {
-        for entry in processes
-            .children(daemon.pid)
-            .filter(|child| child.terminal == 0)
-        {
+        for entry in processes.children(daemon.pid).filter(|child| child.terminal == 0) {
             let known = entry.comm() == b"su" || is_tailscaled(entry);
             if known && let Some(user) = tailscale_user(&proc.command_line(entry.pid)) {
-                found.push(Found {
-                    entry,
-                    user,
-                    via: "Tailscale SSH",
-                });
+                found.push(Found { entry, user, via: "Tailscale SSH" });
             }
             if found.len() > MOST {
                 break;
@@ -151,10 +129,7 @@ fn find(world: World<'_>) -> Result<Vec<Found<'_>>, Failure> {
         }
     }
     if found.len() > MOST {
-        return Err(Failure::TooMany {
-            limit: MOST,
-            what: "remote commands",
-        });
+        return Err(Failure::TooMany { limit: MOST, what: "remote commands" });
     }
     Ok(found)
 }
@@ -172,9 +147,7 @@ pub(super) fn tailscale_user(words: &[Vec<u8>]) -> Option<String> {
             if options.iter().any(has_tty) {
                 return None;
             }
-            options
-                .iter()
-                .find_map(|word| word.strip_prefix(b"--local-user="))?
+            options.iter().find_map(|word| word.strip_prefix(b"--local-user="))?
         }
         _ => return None,
     };
@@ -201,19 +174,10 @@ pub(super) fn line(words: &[Vec<u8>]) -> Line {
     // sshd's internal server is a process named by its title only.
     let sftp = basename(first) == b"sftp-server"
         || whole.ends_with(b"@internal-sftp")
-        || words
-            .iter()
-            .any(|word| word == b"--sftp" || word == b"--sftp=true")
+        || words.iter().any(|word| word == b"--sftp" || word == b"--sftp=true")
         || text.ends_with(b"be-child sftp")
         || whole.ends_with(b"be-child sftp");
-    Line {
-        text: if sftp {
-            "sftp".to_owned()
-        } else {
-            printable(text, 80)
-        },
-        sftp,
-    }
+    Line { text: if sftp { "sftp".to_owned() } else { printable(text, 80) }, sftp }
 }
 
 fn basename(path: &[u8]) -> &[u8] {

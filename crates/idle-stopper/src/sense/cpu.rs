@@ -17,11 +17,7 @@ pub(super) fn read(proc: &Proc, cgroups: Cgroups) -> Result<CpuTotals, Failure> 
     let text = file::read_once(proc.folder(), c"stat", &mut buffer)
         .map_err(|errno| Failure::read(proc.path("stat"), errno))?;
     let steal = steal(text).ok_or_else(|| Failure::form(proc.path("stat"), text))?;
-    Ok(CpuTotals {
-        units: cgroups.units,
-        total: cgroups.total,
-        steal,
-    })
+    Ok(CpuTotals { units: cgroups.units, total: cgroups.total, steal })
 }
 
 /// The eighth number of the line `cpu` (proc_stat(5)), in microseconds.

@@ -30,17 +30,12 @@ pub(super) fn read(proc: &Proc, sys: &Path, buffer: &mut Vec<u8>) -> Result<Disk
     let mut bytes: u64 = 0;
     for line in file::lines(buffer) {
         let (name, moved) = disk(line).ok_or_else(|| Failure::form(path(), line))?;
-        let is_disk = block_folder
-            .as_ref()
-            .is_some_and(|block| is_physical(block.as_fd(), name));
+        let is_disk = block_folder.as_ref().is_some_and(|block| is_physical(block.as_fd(), name));
         if is_disk {
             bytes = bytes.saturating_add(moved);
         }
     }
-    Ok(DiskTotals {
-        bytes,
-        pressure: pressure(proc)?,
-    })
+    Ok(DiskTotals { bytes, pressure: pressure(proc)? })
 }
 
 /// A line's name and bytes (admin-guide/iostats.rst: fields 3 and 7 count sectors).

@@ -31,18 +31,12 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn read(path: impl AsRef<Path>, errno: Errno) -> Self {
-        Self::Read {
-            path: path.as_ref().display().to_string(),
-            errno,
-        }
+        Self::Read { path: path.as_ref().display().to_string(), errno }
     }
 
     /// Quotes the line that was not understood, cut so that a log line stays one.
     pub(super) fn form(path: impl AsRef<Path>, found: &[u8]) -> Self {
-        Self::Form {
-            path: path.as_ref().display().to_string(),
-            found: printable(found, 60),
-        }
+        Self::Form { path: path.as_ref().display().to_string(), found: printable(found, 60) }
     }
 }
 
@@ -71,12 +65,7 @@ pub(super) fn folder(path: impl Arg) -> Result<OwnedFd, Errno> {
 
 /// Opens a folder below another.
 pub(super) fn folder_in(parent: BorrowedFd<'_>, path: impl Arg) -> Result<OwnedFd, Errno> {
-    openat(
-        parent,
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    openat(parent, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// One open, one read, one close: for files that the kernel hands out in one piece, where a
@@ -86,12 +75,7 @@ pub(super) fn read_once<'b>(
     name: impl Arg,
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], Errno> {
-    let file = openat(
-        folder,
-        name,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let length = read(&file, &mut *buffer)?;
     Ok(buffer.get(..length).unwrap_or_default())
 }
@@ -105,12 +89,7 @@ pub(super) fn read_whole(
     limit: usize,
 ) -> Result<(), Errno> {
     buffer.clear();
-    let file = openat(
-        folder,
-        name,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     loop {
         if buffer.spare_capacity_mut().len() < 2048 {
             buffer.reserve(4096);
@@ -157,12 +136,10 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
 
 /// The words of a line, between runs of blanks.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| matches!(byte, b' ' | b'\t'))
-        .filter(|word| !word.is_empty())
+    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
 }
 
 /// The lines of a file, without empty ones.
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

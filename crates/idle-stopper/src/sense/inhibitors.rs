@@ -46,11 +46,7 @@ pub(super) fn files(folder: &Path) -> Option<Vec<(Box<[u8]>, u64)>> {
     let mut files = Vec::new();
     let listed = file::list(folder.as_fd(), |name, _, inode| {
         files.push((name.to_bytes().into(), inode));
-        if files.len() > MOST_FILES {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if files.len() > MOST_FILES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     listed.ok().filter(|()| files.len() <= MOST_FILES)?;
     files.sort_unstable();

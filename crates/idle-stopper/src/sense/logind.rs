@@ -36,10 +36,7 @@ enum Bus {
     /// The system bus.
     System,
     /// A test's.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only tests bring a bus of their own")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests bring a bus of their own"))]
     At(String),
 }
 
@@ -69,10 +66,7 @@ impl Default for Logind {
 impl Logind {
     #[cfg(test)]
     pub(super) fn at(address: String) -> Self {
-        Self {
-            bus: Bus::At(address),
-            ..Self::default()
-        }
+        Self { bus: Bus::At(address), ..Self::default() }
     }
 
     #[cfg(test)]
@@ -85,17 +79,13 @@ impl Logind {
         let deadline = self.deadline;
         match tokio::time::timeout(deadline, self.list_inhibitors()).await {
             Ok(listed) => listed.map_err(|why| unreachable(&why)),
-            Err(_) => Err(Failure::Other(format!(
-                "logind did not answer within {deadline:?}"
-            ))),
+            Err(_) => Err(Failure::Other(format!("logind did not answer within {deadline:?}"))),
         }
     }
 
     async fn list_inhibitors(&mut self) -> zbus::Result<Vec<Inhibitor>> {
         let bus = self.connect().await?;
-        let reply = bus
-            .call_method(Some(NAME), PATH, Some(MANAGER), "ListInhibitors", &())
-            .await?;
+        let reply = bus.call_method(Some(NAME), PATH, Some(MANAGER), "ListInhibitors", &()).await?;
         let body = reply.body();
         // a(ssssuu): what, who, why, mode, uid, pid.
         let locks: Vec<(&str, &str, &str, &str, u32, u32)> = body.deserialize()?;
@@ -145,19 +135,14 @@ impl Logind {
 
     async fn remote_host(&mut self, session: &str) -> zbus::Result<Option<IpAddr>> {
         let bus = self.connect().await?;
-        let reply = bus
-            .call_method(Some(NAME), PATH, Some(MANAGER), "GetSession", &session)
-            .await?;
+        let reply =
+            bus.call_method(Some(NAME), PATH, Some(MANAGER), "GetSession", &session).await?;
         let path: OwnedObjectPath = reply.body().deserialize()?;
         let property = ("org.freedesktop.login1.Session", "RemoteHost");
         let properties = Some("org.freedesktop.DBus.Properties");
-        let reply = bus
-            .call_method(Some(NAME), &path, properties, "Get", &property)
-            .await?;
+        let reply = bus.call_method(Some(NAME), &path, properties, "Get", &property).await?;
         let value: OwnedVariant = reply.body().deserialize()?;
-        Ok(String::try_from(value)
-            .ok()
-            .and_then(|host| parse_host(&host)))
+        Ok(String::try_from(value).ok().and_then(|host| parse_host(&host)))
     }
 
     async fn connect(&mut self) -> zbus::Result<Connection> {

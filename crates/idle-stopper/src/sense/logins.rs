@@ -48,9 +48,7 @@ pub(super) fn parse_title(title: &[u8]) -> Sshd {
 /// What follows the @: no terminal, or one or several of a shared connection.
 fn is_place(place: &str) -> bool {
     place == "notty"
-        || place
-            .split(',')
-            .all(|one| one.starts_with("pts/") || one.starts_with("tty"))
+        || place.split(',').all(|one| one.starts_with("pts/") || one.starts_with("tty"))
 }
 
 fn name(user: &str) -> String {
@@ -98,10 +96,7 @@ impl Logins {
         for entry in processes.iter().filter(|entry| is_sshd(entry)) {
             let process = entry.process();
             let at = known.binary_search_by_key(&process.pid, |(process, _)| process.pid);
-            let old = at
-                .ok()
-                .and_then(|at| known.get_mut(at))
-                .filter(|(old, _)| *old == process);
+            let old = at.ok().and_then(|at| known.get_mut(at)).filter(|(old, _)| *old == process);
             let sshd = match old {
                 Some((_, old @ (Sshd::Session { .. } | Sshd::Listener))) => {
                     std::mem::replace(old, Sshd::Other)
@@ -114,10 +109,7 @@ impl Logins {
 
     /// What the sshd process `pid` is; None: it is no sshd.
     pub(super) fn sshd(&self, pid: u32) -> Option<&Sshd> {
-        let at = self
-            .sshd
-            .binary_search_by_key(&pid, |(process, _)| process.pid)
-            .ok()?;
+        let at = self.sshd.binary_search_by_key(&pid, |(process, _)| process.pid).ok()?;
         self.sshd.get(at).map(|(_, sshd)| sshd)
     }
 
@@ -146,9 +138,7 @@ impl Logins {
             match below {
                 // `tailscaled be-child` is tailscaled as well; the daemon is the one above it.
                 Some(below) if is_tailscaled(entry) => {
-                    let daemon = processes
-                        .find(entry.parent)
-                        .is_none_or(|up| !is_tailscaled(up));
+                    let daemon = processes.find(entry.parent).is_none_or(|up| !is_tailscaled(up));
                     if daemon {
                         return Origin::Tailscale { below };
                     }
@@ -157,19 +147,14 @@ impl Logins {
             }
             below = Some(entry);
         }
-        let parent = processes
-            .find(pid)
-            .and_then(|entry| processes.find(entry.parent));
+        let parent = processes.find(pid).and_then(|entry| processes.find(entry.parent));
         Origin::Other { parent }
     }
 }
 
 /// The title is argv[0], overwritten in place.
 fn title(proc: &Proc, pid: u32) -> Vec<u8> {
-    proc.command_line(pid)
-        .into_iter()
-        .next()
-        .unwrap_or_default()
+    proc.command_line(pid).into_iter().next().unwrap_or_default()
 }
 
 pub(super) fn is_sshd(entry: &Entry) -> bool {
@@ -181,13 +166,7 @@ pub(super) fn is_tailscaled(entry: &Entry) -> bool {
 }
 
 fn is_container(comm: &[u8]) -> bool {
-    [
-        b"containerd-shim".as_slice(),
-        b"conmon",
-        b"systemd-nspawn",
-        b"lxc",
-        b"incus",
-    ]
-    .iter()
-    .any(|name| comm.starts_with(name))
+    [b"containerd-shim".as_slice(), b"conmon", b"systemd-nspawn", b"lxc", b"incus"]
+        .iter()
+        .any(|name| comm.starts_with(name))
 }

@@ -32,15 +32,9 @@ pub(super) fn read(
         let (name, bytes) = interface(line).ok_or_else(|| Failure::form(path(), line))?;
         if counts(class_folder.as_fd(), name) {
             if interfaces.len() == MOST {
-                return Err(Failure::TooMany {
-                    limit: MOST,
-                    what: "network interfaces",
-                });
+                return Err(Failure::TooMany { limit: MOST, what: "network interfaces" });
             }
-            interfaces.push(Interface {
-                name: String::from_utf8_lossy(name).into_owned(),
-                bytes,
-            });
+            interfaces.push(Interface { name: String::from_utf8_lossy(name).into_owned(), bytes });
         }
     }
     Ok(interfaces)

@@ -53,21 +53,14 @@ pub(super) fn read(
         let Some((name, _)) = files.iter().find(|(_, file)| same(*file, place)) else {
             continue;
         };
-        if locks
-            .iter()
-            .any(|lock| lock.pid == pid && lock.path.ends_with(name))
-        {
+        if locks.iter().any(|lock| lock.pid == pid && lock.path.ends_with(name)) {
             continue;
         }
         let start = match proc.stat(pid)? {
             Some(Line::Alive(entry)) => entry.start,
             _ => 0,
         };
-        locks.push(PackageLock {
-            path: format!("/{name}"),
-            pid,
-            start,
-        });
+        locks.push(PackageLock { path: format!("/{name}"), pid, start });
     }
     Ok(locks)
 }

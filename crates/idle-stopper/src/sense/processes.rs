@@ -38,16 +38,11 @@ pub(super) struct Entry {
 impl Entry {
     /// The program's name, up to 15 bytes; it may hold anything, blanks and `)` included.
     pub(super) fn comm(&self) -> &[u8] {
-        self.comm
-            .get(..usize::from(self.comm_length))
-            .unwrap_or_default()
+        self.comm.get(..usize::from(self.comm_length)).unwrap_or_default()
     }
 
     pub(super) const fn process(&self) -> Process {
-        Process {
-            pid: self.pid,
-            start: self.start,
-        }
+        Process { pid: self.pid, start: self.start }
     }
 }
 
@@ -70,10 +65,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Line> {
     let parent = u32::try_from(number(fields.next()?)?).ok()?;
     let session = u32::try_from(number(fields.nth(1)?)?).ok()?;
     // The terminal is a signed number (field 7), the flags are field 9.
-    let terminal = std::str::from_utf8(fields.next()?)
-        .ok()?
-        .parse::<i32>()
-        .ok()?;
+    let terminal = std::str::from_utf8(fields.next()?).ok()?.parse::<i32>().ok()?;
     let flags = number(fields.nth(1)?)?;
     let threads = number(fields.nth(10)?)?;
     let start = number(fields.nth(1)?)?;
@@ -108,10 +100,7 @@ pub(super) struct Proc {
 impl Proc {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let folder = file::folder(path).map_err(|errno| Failure::read(path, errno))?;
-        Ok(Self {
-            path: path.to_owned(),
-            folder,
-        })
+        Ok(Self { path: path.to_owned(), folder })
     }
 
     pub(super) fn folder(&self) -> BorrowedFd<'_> {
@@ -220,10 +209,7 @@ impl Processes {
                 return ControlFlow::Continue(());
             };
             if entries.len() == MOST {
-                failure = Some(Failure::TooMany {
-                    limit: MOST,
-                    what: "processes",
-                });
+                failure = Some(Failure::TooMany { limit: MOST, what: "processes" });
                 return ControlFlow::Break(());
             }
             match proc.stat(pid) {
@@ -261,10 +247,7 @@ impl Processes {
     }
 
     pub(super) fn find(&self, pid: u32) -> Option<&Entry> {
-        let index = self
-            .entries
-            .binary_search_by_key(&pid, |entry| entry.pid)
-            .ok()?;
+        let index = self.entries.binary_search_by_key(&pid, |entry| entry.pid).ok()?;
         self.entries.get(index)
     }
 

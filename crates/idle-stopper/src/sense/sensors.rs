@@ -108,21 +108,15 @@ impl Sensors {
     pub async fn read(&mut self, config: &Config, holds: Vec<Hold>) -> Evidence {
         let on = &config.evidence;
         let now = self.clock.now();
-        let Roots {
-            root,
-            proc,
-            sys,
-            dev,
-        } = &self.roots;
+        let Roots { root, proc, sys, dev } = &self.roots;
         let (logind, buffer) = (&mut self.logind, &mut self.buffer);
 
         // What several kinds share, read once: a failure is the failure of each.
         let proc = Proc::open(proc);
         let scanned = match &proc {
-            Ok(proc) if on.terminals || on.commands || on.builds => self
-                .processes
-                .scan(proc)
-                .inspect(|()| self.logins.update(proc, &self.processes)),
+            Ok(proc) if on.terminals || on.commands || on.builds => {
+                self.processes.scan(proc).inspect(|()| self.logins.update(proc, &self.processes))
+            }
             Ok(_) => Ok(()),
             Err(why) => Err(why.clone()),
         };
@@ -130,16 +124,9 @@ impl Sensors {
         let proc = || proc.as_ref().map_err(Failure::clone);
         let world = || {
             scanned.clone()?;
-            Ok(World {
-                proc: proc()?,
-                processes,
-                logins,
-            })
+            Ok(World { proc: proc()?, processes, logins })
         };
-        let wanted = Wanted {
-            cpu: on.cpu,
-            steps: on.builds,
-        };
+        let wanted = Wanted { cpu: on.cpu, steps: on.builds };
         let cgroups = Cgroups::walk(&sys.join("fs/cgroup"), wanted);
 
         let terminals = match on.terminals.then(world) {
@@ -154,11 +141,7 @@ impl Sensors {
             None => Ok(Vec::new()),
         };
         let inhibitors = match on.inhibitors {
-            true => {
-                self.inhibitors
-                    .read(&root.join("run/systemd/inhibit"), logind)
-                    .await
-            }
+            true => self.inhibitors.read(&root.join("run/systemd/inhibit"), logind).await,
             false => Ok(Vec::new()),
         };
         logind.hang_up();
@@ -181,9 +164,7 @@ impl Sensors {
             inhibitors: inhibitors.into(),
             packages: when(on.packages, || packages::read(proc()?, root, buffer)),
             holds: Reading::Known(if on.holds { holds } else { Vec::new() }),
-            checks: when(on.checks, || {
-                checks::read(&folder, &results, config.tick, now, buffer)
-            }),
+            checks: when(on.checks, || checks::read(&folder, &results, config.tick, now, buffer)),
         };
         if buffer.capacity() > KEEP {
             *buffer = Vec::new();
@@ -193,11 +174,7 @@ impl Sensors {
 }
 
 fn when<T: Default>(on: bool, read: impl FnOnce() -> Result<T, Failure>) -> Reading<T> {
-    if on {
-        read().into()
-    } else {
-        Reading::Known(T::default())
-    }
+    if on { read().into() } else { Reading::Known(T::default()) }
 }
 
 impl<T> From<Result<T, Failure>> for Reading<T> {
@@ -216,14 +193,8 @@ pub fn terminals_now() -> Reading<Vec<Terminal>> {
     let terminals = Proc::open(&proc).and_then(|proc| {
         processes.scan(&proc)?;
         logins.update(&proc, &processes);
-        let world = World {
-            proc: &proc,
-            processes: &processes,
-            logins: &logins,
-        };
+        let world = World { proc: &proc, processes: &processes, logins: &logins };
         Terminals::default().look(&dev, world)
     });
-    terminals
-        .map(|found| found.into_iter().map(|(terminal, _)| terminal).collect())
-        .into()
+    terminals.map(|found| found.into_iter().map(|(terminal, _)| terminal).collect()).into()
 }

@@ -97,18 +97,12 @@ impl Tcp {
         .map_err(broken)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(DEADLINE)).map_err(broken)?;
         send(&socket, &request(family, ports), SendFlags::empty()).map_err(broken)?;
-        let mut dump = Dump {
-            ports,
-            sockets: into,
-            interrupted: false,
-        };
+        let mut dump = Dump { ports, sockets: into, interrupted: false };
         for _ in 0..MOST_DATAGRAMS {
             let (length, whole) =
                 recv(&socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC).map_err(broken)?;
             if whole > length {
-                return Err(failed(&format!(
-                    "handed out {whole} bytes at once, more than fit"
-                )));
+                return Err(failed(&format!("handed out {whole} bytes at once, more than fit")));
             }
             let datagram = self.buffer.get(..length).unwrap_or_default();
             if dump.datagram(datagram)? {
@@ -126,11 +120,7 @@ fn failed(why: &str) -> Failure {
 /// The request for established connections with their tcp_info.
 pub(super) fn request(family: u8, ports: &[u16]) -> Vec<u8> {
     let filter = filter(ports);
-    let attribute = if filter.is_empty() {
-        0
-    } else {
-        ATTRIBUTE + filter.len()
-    };
+    let attribute = if filter.is_empty() { 0 } else { ATTRIBUTE + filter.len() };
     let length = HEADER + REQUEST + attribute;
     let mut request = Vec::with_capacity(length);
     // nlmsghdr: length, type, flags, sequence, port.
@@ -186,15 +176,12 @@ impl Dump<'_> {
     pub(super) fn datagram(&mut self, mut rest: &[u8]) -> Result<bool, Failure> {
         while !rest.is_empty() {
             let length = u32_at(rest, 0).and_then(|length| usize::try_from(length).ok());
-            let message = length
-                .filter(|length| *length >= HEADER)
-                .and_then(|length| rest.get(..length));
+            let message =
+                length.filter(|length| *length >= HEADER).and_then(|length| rest.get(..length));
             let Some(message) = message else {
                 return Err(failed("a message is cut short"));
             };
-            rest = rest
-                .get(message.len().next_multiple_of(4)..)
-                .unwrap_or_default();
+            rest = rest.get(message.len().next_multiple_of(4)..).unwrap_or_default();
             let flags = u16_at(message, 6).unwrap_or(0);
             self.interrupted |= flags & NLM_F_DUMP_INTR != 0;
             match u16_at(message, 4).unwrap_or(0) {
@@ -215,10 +202,7 @@ impl Dump<'_> {
         }
         let socket = socket(message).ok_or_else(|| failed("a connection came without tcp_info"))?;
         if self.sockets.len() == MOST {
-            return Err(Failure::TooMany {
-                limit: MOST,
-                what: "connections on watched ports",
-            });
+            return Err(Failure::TooMany { limit: MOST, what: "connections on watched ports" });
         }
         self.sockets.push(socket);
         Ok(())
@@ -227,20 +211,14 @@ impl Dump<'_> {
 
 /// The error number that ends a dump: 0, or negative.
 fn finished(message: &[u8]) -> Result<(), Failure> {
-    let number = u32_at(message, HEADER)
-        .map_or(0, u32::cast_signed)
-        .checked_neg();
+    let number = u32_at(message, HEADER).map_or(0, u32::cast_signed).checked_neg();
     match number {
         Some(0) => Ok(()),
         // The range of error numbers (include/linux/err.h); rustix panics on any other.
         Some(number @ 1..=4095) => {
             let errno = Errno::from_raw_os_error(number);
             let missing = errno == Errno::NOENT;
-            let remedy = if missing {
-                " (is tcp_diag there? modprobe tcp_diag)"
-            } else {
-                ""
-            };
+            let remedy = if missing { " (is tcp_diag there? modprobe tcp_diag)" } else { "" };
             Err(failed(&format!("{errno}{remedy}")))
         }
         _ => Err(failed("ended with a number that is no error's")),

@@ -105,11 +105,7 @@ impl Terminals {
         world: World<'p>,
     ) -> Result<Vec<Seat<'p>>, Failure> {
         let mut seats: Vec<Seat<'p>> = Vec::new();
-        for leader in world
-            .processes
-            .iter()
-            .filter(|entry| entry.session == entry.pid)
-        {
+        for leader in world.processes.iter().filter(|entry| entry.session == entry.pid) {
             let Some(name) = name(leader.terminal) else {
                 continue;
             };
@@ -122,11 +118,7 @@ impl Terminals {
                     None => continue,
                 },
             };
-            seats.push(Seat {
-                name,
-                leader: Some(leader),
-                what,
-            });
+            seats.push(Seat { name, leader: Some(leader), what });
             if seats.len() > MOST {
                 return Err(too_many());
             }
@@ -147,32 +139,17 @@ impl Terminals {
             let known = seats.get(..led).unwrap_or_default();
             if known.binary_search_by(|seat| seat.name.cmp(&name)).is_err() {
                 let what = What::Told("a terminal without a session".to_owned());
-                seats.push(Seat {
-                    name,
-                    leader: None,
-                    what,
-                });
+                seats.push(Seat { name, leader: None, what });
             }
-            if seats.len() > MOST {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if seats.len() > MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         listed.map_err(|errno| Failure::read(dev.join("pts"), errno))?;
-        if seats.len() > MOST {
-            Err(too_many())
-        } else {
-            Ok(seats)
-        }
+        if seats.len() > MOST { Err(too_many()) } else { Ok(seats) }
     }
 }
 
 fn too_many() -> Failure {
-    Failure::TooMany {
-        limit: MOST,
-        what: "terminals",
-    }
+    Failure::TooMany { limit: MOST, what: "terminals" }
 }
 
 /// The stamp; None: the terminal has gone, or is another one's.
@@ -209,10 +186,7 @@ fn nanoseconds(stat: &Stat) -> i128 {
 
 /// tty_nr as proc_pid_stat(5) packs it: the minor's low byte, the major, the minor's rest.
 const fn split(terminal: u32) -> (u32, u32) {
-    (
-        (terminal >> 8) & 0xfff,
-        (terminal & 0xff) | ((terminal >> 12) & 0x000f_ff00),
-    )
+    ((terminal >> 8) & 0xfff, (terminal & 0xff) | ((terminal >> 12) & 0x000f_ff00))
 }
 
 /// The device's name below /dev (admin-guide/devices.txt); None: no terminal, or one of no kind
@@ -233,9 +207,7 @@ fn describe(name: &str, leader: &Entry, world: World<'_>) -> Option<What> {
     let told = match world.logins.origin(world.processes, leader.pid) {
         Origin::Container => return None,
         Origin::Ssh { user } => {
-            return Some(What::Ssh {
-                user: user.to_owned(),
-            });
+            return Some(What::Ssh { user: user.to_owned() });
         }
         Origin::Tmux => "tmux".to_owned(),
         Origin::Tailscale { below } => tailscale(&world.proc.command_line(below.pid)),

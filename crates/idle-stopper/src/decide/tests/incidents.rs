@@ -22,10 +22,7 @@ const INCIDENTS: [Incident; 18] = [
         what: "stopped while a long build worked, with the editor closed",
         scene: |world| {
             world.pass(5 * HOUR, |world, span| {
-                world.burn(
-                    "user.slice/user-1000.slice/user@1000.service",
-                    usec(0.9, span),
-                );
+                world.burn("user.slice/user-1000.slice/user@1000.service", usec(0.9, span));
             });
         },
         end: End::StaysUp,
@@ -57,10 +54,7 @@ const INCIDENTS: [Incident; 18] = [
         what: "one full core of sixteen was 6 % and counted as idle",
         scene: |world| {
             world.pass(5 * HOUR, |world, span| {
-                world.burn(
-                    "user.slice/user-1000.slice/session-4.scope",
-                    usec(1.0, span),
-                );
+                world.burn("user.slice/user-1000.slice/session-4.scope", usec(1.0, span));
             });
         },
         end: End::StaysUp,
@@ -80,10 +74,7 @@ const INCIDENTS: [Incident; 18] = [
         scene: |world| {
             world.open_terminal("pts/0", 9, "ssh alice");
             world.pass(5 * HOUR, |world, span| {
-                world.burn(
-                    "user.slice/user-1000.slice/session-4.scope",
-                    usec(0.2, span),
-                );
+                world.burn("user.slice/user-1000.slice/session-4.scope", usec(0.2, span));
             });
         },
         end: End::StaysUp,
@@ -127,9 +118,8 @@ const INCIDENTS: [Incident; 18] = [
         scene: |world| {
             world.command("sh .vscode-server/cli/server", true);
             world.connect(7, 22);
-            world.pass(5 * HOUR, |world, span| {
-                world.flow(span.as_secs() * 44, span.as_secs() * 44)
-            });
+            world
+                .pass(5 * HOUR, |world, span| world.flow(span.as_secs() * 44, span.as_secs() * 44));
         },
         end: End::Stops,
     },
@@ -226,13 +216,7 @@ const INCIDENTS: [Incident; 18] = [
 #[test]
 fn every_incident_of_others_ends_well_here() {
     let mut wrong = Vec::new();
-    for Incident {
-        link,
-        what,
-        scene,
-        end,
-    } in INCIDENTS
-    {
+    for Incident { link, what, scene, end } in INCIDENTS {
         let mut world = World::settled();
         scene(&mut world);
         let is_right = match end {

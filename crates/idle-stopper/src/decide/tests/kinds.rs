@@ -91,10 +91,7 @@ fn keep_alives_every_second_are_below_the_floor_and_a_copy_is_above() {
 fn one_busy_core_is_work_and_so_are_many_small_burners() {
     let mut world = World::settled();
     world.pass(2 * HOUR, |world, span| {
-        world.burn(
-            "user.slice/user-1000.slice/session-3.scope",
-            usec(0.12, span),
-        );
+        world.burn("user.slice/user-1000.slice/session-3.scope", usec(0.12, span));
     });
     assert!(stays_up(&world));
 
@@ -114,10 +111,7 @@ fn the_box_s_own_daemons_do_not_count_however_much_they_burn() {
     world.pass(2 * HOUR, |world, span| {
         world.burn("system.slice/systemd-journald.service", usec(0.9, span));
         world.burn("system.slice/docker.service", usec(0.02, span));
-        world.burn(
-            "user.slice/user-1000.slice/session-1.scope",
-            usec(0.012, span),
-        );
+        world.burn("user.slice/user-1000.slice/session-1.scope", usec(0.012, span));
     });
     assert!(!stays_up(&world));
 }
@@ -201,15 +195,11 @@ fn a_rate_is_dated_by_its_last_busy_interval_not_by_the_window() {
 #[test]
 fn a_slow_download_is_work_and_a_log_shipper_is_not() {
     let mut world = World::settled();
-    world.pass(2 * HOUR, |world, span| {
-        world.transfer("eth0", span.as_secs() * 20_000)
-    });
+    world.pass(2 * HOUR, |world, span| world.transfer("eth0", span.as_secs() * 20_000));
     assert!(stays_up(&world));
 
     let mut world = World::settled();
-    world.pass(2 * HOUR, |world, span| {
-        world.transfer("eth0", span.as_secs() * 400)
-    });
+    world.pass(2 * HOUR, |world, span| world.transfer("eth0", span.as_secs() * 400));
     assert!(!stays_up(&world));
 }
 
@@ -237,10 +227,7 @@ fn disk_bytes_and_waiting_for_io_are_work() {
 #[test]
 fn a_build_counts_even_when_it_sleeps_and_not_for_ever() {
     let mut world = World::settled();
-    let build = Build {
-        id: "system.slice:docker:abc".into(),
-        what: "docker build step".into(),
-    };
+    let build = Build { id: "system.slice:docker:abc".into(), what: "docker build step".into() };
     world.evidence.builds = Reading::Known(vec![build]);
     world.wait(world.config.command_at_most);
     assert!(stays_up(&world));
@@ -257,11 +244,8 @@ fn block_locks_count_for_a_time_and_delay_locks_not_at_all() {
     world.wait(HOUR);
     assert!(!stays_up(&world));
 
-    for (what, mode) in [
-        ("shutdown", "delay"),
-        ("sleep", "block"),
-        ("handle-lid-switch", "block"),
-    ] {
+    for (what, mode) in [("shutdown", "delay"), ("sleep", "block"), ("handle-lid-switch", "block")]
+    {
         let mut world = World::settled();
         world.lock(what, mode);
         world.wait(HOUR);
@@ -283,11 +267,7 @@ fn the_age_of_a_lock_outlives_the_daemon() {
 #[test]
 fn package_work_counts_for_an_hour() {
     let mut world = World::settled();
-    let lock = PackageLock {
-        path: "/var/lib/dpkg/lock".into(),
-        pid: 5,
-        start: 9,
-    };
+    let lock = PackageLock { path: "/var/lib/dpkg/lock".into(), pid: 5, start: 9 };
     world.evidence.packages = Reading::Known(vec![lock]);
     world.wait(HOUR);
     assert!(stays_up(&world));

@@ -20,14 +20,8 @@ fn a_box_that_nobody_uses_stops_after_grace_idle_time_and_warning() {
         + world.config.idle_after
         + world.config.warning;
     let stopped = world.stopped.unwrap();
-    assert!(
-        stopped >= earliest && stopped <= earliest + SECOND,
-        "{stopped}"
-    );
-    assert_eq!(
-        world.count(|action| matches!(action, Action::Warn { .. })),
-        1
-    );
+    assert!(stopped >= earliest && stopped <= earliest + SECOND, "{stopped}");
+    assert_eq!(world.count(|action| matches!(action, Action::Warn { .. })), 1);
     assert_eq!(world.count(|action| *action == Action::RunHooks), 1);
     assert_eq!(world.told(|event| *event == Event::Taken), 1);
 }
@@ -43,14 +37,8 @@ fn the_stop_comes_within_one_tick_of_idle_time_and_warning_after_the_last_key() 
         world.wait(2 * HOUR);
         let earliest = pressed + world.config.idle_after + world.config.warning + STAMP_STEP;
         let stopped = world.stopped.unwrap();
-        assert!(
-            stopped >= earliest,
-            "{offset}: {stopped} is before {earliest}"
-        );
-        assert!(
-            stopped <= earliest + world.config.tick + SECOND,
-            "{offset}: {stopped}"
-        );
+        assert!(stopped >= earliest, "{offset}: {stopped} is before {earliest}");
+        assert!(stopped <= earliest + world.config.tick + SECOND, "{offset}: {stopped}");
     }
 }
 
@@ -87,9 +75,7 @@ fn whoever_comes_back_at_the_last_instant_is_not_cut_off() {
     while !world.is_warned() {
         world.wait(SECOND);
     }
-    let Phase::Warned { stop_at, .. } = *world.state.phase() else {
-        panic!()
-    };
+    let Phase::Warned { stop_at, .. } = *world.state.phase() else { panic!() };
     let left = world.now.until(stop_at);
     world.wait(left.checked_sub(Duration::from_millis(1)).unwrap());
     world.command("make", false);
@@ -104,10 +90,7 @@ fn whoever_comes_back_while_the_hooks_run_is_not_cut_off_either() {
     world.wait(33 * MINUTE);
     assert_eq!(world.count(|action| *action == Action::RunHooks), 1);
     assert!(world.stopped.is_none());
-    assert_eq!(
-        world.told(|event| matches!(event, Event::Cancelled { .. })),
-        1
-    );
+    assert_eq!(world.told(|event| matches!(event, Event::Cancelled { .. })), 1);
 }
 
 #[test]
@@ -155,11 +138,7 @@ fn a_refusal_is_retried_with_growing_delay_and_never_given_up() {
         })
         .collect();
     assert!(waits.len() > 100, "{} tries in a day", waits.len());
-    assert!(
-        waits
-            .windows(2)
-            .all(|pair| matches!(pair, [a, b] if a <= b))
-    );
+    assert!(waits.windows(2).all(|pair| matches!(pair, [a, b] if a <= b)));
     assert_eq!(waits.last(), Some(&(10 * MINUTE)));
     assert!(world.stopped.is_none());
     world.force = Ok(());
@@ -206,19 +185,8 @@ fn observing_stops_nothing_and_says_what_it_would_have_done_once() {
     assert_eq!(world.config.mode, Mode::Observe);
     world.wait(12 * HOUR);
     assert!(world.stopped.is_none());
-    assert_eq!(
-        world.count(|action| matches!(action, Action::RunHooks | Action::PowerOff)),
-        0
-    );
-    let would = |event: &Event| {
-        matches!(
-            event,
-            Event::Stopping {
-                mode: Mode::Observe,
-                ..
-            }
-        )
-    };
+    assert_eq!(world.count(|action| matches!(action, Action::RunHooks | Action::PowerOff)), 0);
+    let would = |event: &Event| matches!(event, Event::Stopping { mode: Mode::Observe, .. });
     assert_eq!(world.told(would), 1);
     world.open_terminal("pts/0", 9, "ssh alice");
     world.wait(12 * HOUR);
@@ -234,10 +202,7 @@ fn a_gap_starts_a_new_grace_even_at_the_last_instant() {
     world.now = world.now + 3 * HOUR;
     world.look();
     assert!(matches!(world.state.phase(), Phase::Settling { .. }));
-    assert_eq!(
-        world.count(|action| matches!(action, Action::Unwarn { .. })),
-        1
-    );
+    assert_eq!(world.count(|action| matches!(action, Action::Unwarn { .. })), 1);
     let thawed = world.now;
     world.wait(3 * HOUR);
     let stopped = world.stopped.unwrap();
@@ -301,14 +266,8 @@ fn a_sensor_that_fails_for_ever_is_told_once_and_makes_no_eternal_box() {
     assert!(stopped >= failed + config.unknown_at_most);
     let latest = config.unknown_at_most + config.idle_after + config.warning + config.tick;
     assert!(stopped <= failed + latest + SECOND, "{stopped}");
-    assert_eq!(
-        world.told(|event| matches!(event, Event::Unreadable { .. })),
-        1
-    );
-    assert_eq!(
-        world.told(|event| matches!(event, Event::Ignored { .. })),
-        1
-    );
+    assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 1);
+    assert_eq!(world.told(|event| matches!(event, Event::Ignored { .. })), 1);
 }
 
 #[test]
@@ -333,13 +292,7 @@ fn a_sensor_that_recovers_is_told_once() {
     world.wait(10 * MINUTE);
     world.evidence.builds = Reading::Known(Vec::new());
     world.wait(10 * MINUTE);
-    assert_eq!(
-        world.told(|event| matches!(event, Event::Unreadable { .. })),
-        1
-    );
-    assert_eq!(
-        world.told(|event| matches!(event, Event::Readable { .. })),
-        1
-    );
+    assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 1);
+    assert_eq!(world.told(|event| matches!(event, Event::Readable { .. })), 1);
     assert!(world.stopped.is_none());
 }

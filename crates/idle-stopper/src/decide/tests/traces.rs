@@ -51,10 +51,7 @@ fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
             note(world);
         }),
         Stretch::Compile(seconds) => world.pass(Duration::from_secs(seconds), |world, span| {
-            world.burn(
-                "user.slice/user-1000.slice/session-1.scope",
-                usec(1.5, span),
-            );
+            world.burn("user.slice/user-1000.slice/session-1.scope", usec(1.5, span));
             // Known only once it is no spike any more.
             if span >= Duration::from_secs(10) {
                 note(world);

@@ -39,10 +39,7 @@ pub(super) struct World {
 impl World {
     /// A quiet box in mode `stop` that has just booted, with the defaults.
     pub(super) fn new() -> Self {
-        Self::with(Config {
-            mode: Mode::Stop,
-            ..Config::default()
-        })
+        Self::with(Config { mode: Mode::Stop, ..Config::default() })
     }
 
     pub(super) fn with(config: Config) -> Self {
@@ -134,17 +131,11 @@ impl World {
 
     pub(super) fn told(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         let is_wanted = |action: &Action| matches!(action, Action::Tell(event) if wanted(event));
-        self.actions
-            .iter()
-            .filter(|(_, action)| is_wanted(action))
-            .count()
+        self.actions.iter().filter(|(_, action)| is_wanted(action)).count()
     }
 
     pub(super) fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
-        self.actions
-            .iter()
-            .filter(|(_, action)| wanted(action))
-            .count()
+        self.actions.iter().filter(|(_, action)| wanted(action)).count()
     }
 
     pub(super) fn is_warned(&self) -> bool {
@@ -217,10 +208,7 @@ impl World {
         let list = known(&mut self.evidence.network);
         match list.iter_mut().find(|each| each.name == interface) {
             Some(each) => each.bytes += bytes,
-            None => list.push(Interface {
-                name: interface.to_owned(),
-                bytes,
-            }),
+            None => list.push(Interface { name: interface.to_owned(), bytes }),
         }
     }
 
@@ -249,10 +237,7 @@ impl World {
     }
 
     pub(super) fn check(&mut self, said: Said) {
-        let check = crate::sense::Check {
-            name: "queue".to_owned(),
-            said,
-        };
+        let check = crate::sense::Check { name: "queue".to_owned(), said };
         self.evidence.checks = Reading::Known(vec![check]);
     }
 }
@@ -270,10 +255,7 @@ pub(super) fn quiet() -> Evidence {
         commands: Reading::Known(Vec::new()),
         sockets: Reading::Known(Vec::new()),
         cpu: Reading::Known(CpuTotals::default()),
-        disk: Reading::Known(DiskTotals {
-            bytes: 0,
-            pressure: Some(0),
-        }),
+        disk: Reading::Known(DiskTotals { bytes: 0, pressure: Some(0) }),
         network: Reading::Known(Vec::new()),
         builds: Reading::Known(Vec::new()),
         inhibitors: Reading::Known(Vec::new()),

@@ -44,38 +44,21 @@ impl Bus {
     pub(super) async fn start(folder: &Path) -> Self {
         let address = format!("unix:path={}", folder.join("bus").display());
         let mut daemon = Command::new("dbus-daemon")
-            .args([
-                "--session",
-                "--nofork",
-                "--nopidfile",
-                "--print-address=1",
-                "--address",
-            ])
+            .args(["--session", "--nofork", "--nopidfile", "--print-address=1", "--address"])
             .arg(&address)
             .stdout(Stdio::piped())
             .spawn()
             .expect("dbus-daemon (package dbus-daemon) runs");
         // It prints its address when it listens.
         let mut line = String::new();
-        BufReader::new(daemon.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().to_owned();
         let known = Arc::new(Mutex::new(Known::default()));
-        let connection = zbus::connection::Builder::address(address.as_str())
-            .build()
-            .await
-            .unwrap();
-        connection
-            .request_name("org.freedesktop.login1")
-            .await
-            .unwrap();
+        let connection =
+            zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
+        connection.request_name("org.freedesktop.login1").await.unwrap();
         tokio::spawn(answer(connection, Arc::clone(&known)));
-        Self {
-            daemon,
-            address,
-            known,
-        }
+        Self { daemon, address, known }
     }
 }
 
@@ -102,14 +85,7 @@ async fn reply(connection: &Connection, call: &Message, known: &Mutex<Known>) {
             "GetSession" => call.body().deserialize::<String>().unwrap(),
             _ => path.rsplit('_').next().unwrap().to_owned(),
         };
-        (
-            known.locks.clone(),
-            known
-                .hosts
-                .get(&session)
-                .cloned()
-                .map(|host| (session, host)),
-        )
+        (known.locks.clone(), known.hosts.get(&session).cloned().map(|host| (session, host)))
     };
     let sent = match (member, host) {
         ("ListInhibitors", _) => connection.reply(&header, &locks).await,
@@ -120,15 +96,11 @@ async fn reply(connection: &Connection, call: &Message, known: &Mutex<Known>) {
         }
         ("GetSession", None) => {
             let name = "org.freedesktop.login1.NoSuchSession";
-            connection
-                .reply_error(&header, name, &"No session known")
-                .await
+            connection.reply_error(&header, name, &"No session known").await
         }
         ("Get", Some((_, host))) => connection.reply(&header, &zbus::Variant::from(host)).await,
         _ => {
-            connection
-                .reply_error(&header, "org.freedesktop.DBus.Error.UnknownMethod", &"?")
-                .await
+            connection.reply_error(&header, "org.freedesktop.DBus.Error.UnknownMethod", &"?").await
         }
     };
     sent.unwrap();

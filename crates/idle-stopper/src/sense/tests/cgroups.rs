@@ -7,19 +7,13 @@ use super::{Certain, Fake, Tree, only, read, without};
 const ID: &str = "3f1c0a9be2d74c6f8a5b4e3d2c1f0a9be2d74c6f8a5b4e3d2c1f0a9be2d74c6f";
 
 async fn cpu(tree: &Tree) -> CpuTotals {
-    let mut cpu = read(&mut tree.sensors(), &only(|on| on.cpu = true))
-        .await
-        .cpu
-        .known();
+    let mut cpu = read(&mut tree.sensors(), &only(|on| on.cpu = true)).await.cpu.known();
     cpu.units.sort();
     cpu
 }
 
 async fn builds(sensors: &mut Sensors) -> Vec<Build> {
-    let mut builds = read(sensors, &only(|on| on.builds = true))
-        .await
-        .builds
-        .known();
+    let mut builds = read(sensors, &only(|on| on.builds = true)).await.builds.known();
     builds.sort_by(|a, b| a.id.cmp(&b.id));
     builds
 }
@@ -35,10 +29,7 @@ async fn units_of_a_box_as_debian_lays_it_out() {
         ("system.slice/docker.service", 60),
         ("system.slice/docker.service/nested", 50),
         (&format!("system.slice/docker-{ID}.scope"), 7),
-        (
-            "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy",
-            8,
-        ),
+        ("system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy", 8),
         ("system.slice/system-getty.slice", 3),
         ("system.slice/system-getty.slice/getty@tty1.service", 2),
         ("user.slice", 40),
@@ -46,10 +37,7 @@ async fn units_of_a_box_as_debian_lays_it_out() {
         ("user.slice/user-1000.slice/session-3.scope", 30),
         ("user.slice/user-1000.slice/user@1000.service", 9),
         ("user.slice/user-1000.slice/user@1000.service/app.slice", 8),
-        (
-            "user.slice/user-1000.slice/user@1000.service/app.slice/a.service",
-            7,
-        ),
+        ("user.slice/user-1000.slice/user@1000.service/app.slice/a.service", 7),
     ] {
         tree.cgroup(path, usage);
     }
@@ -60,17 +48,11 @@ async fn units_of_a_box_as_debian_lays_it_out() {
         ("system.slice/docker.service", 60),
         ("system.slice/ssh.service", 10),
         ("system.slice/system-getty.slice/getty@tty1.service", 2),
-        (
-            "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy",
-            8,
-        ),
+        ("system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy", 8),
         ("user.slice/user-1000.slice/session-3.scope", 30),
         ("user.slice/user-1000.slice/user@1000.service", 9),
     ];
-    assert_eq!(
-        cpu.units,
-        expected.map(|(path, usage)| (path.to_owned(), usage))
-    );
+    assert_eq!(cpu.units, expected.map(|(path, usage)| (path.to_owned(), usage)));
     assert_eq!(cpu.total, 145);
     assert_eq!(cpu.steal, 420_000);
 }
@@ -83,20 +65,14 @@ async fn on_a_hybrid_box_cgroup_v2_is_below_unified() {
     tree.cgroup("unified/system.slice", 9);
     tree.cgroup("unified/system.slice/a.service", 4);
     tree.cgroup("cpu/system.slice", 1000);
-    assert_eq!(
-        cpu(&tree).await.units,
-        [("system.slice/a.service".to_owned(), 4)]
-    );
+    assert_eq!(cpu(&tree).await.units, [("system.slice/a.service".to_owned(), 4)]);
 }
 
 #[tokio::test]
 async fn a_box_without_cgroup_v2_is_unknown_with_the_remedy() {
     let tree = Tree::new();
     std::fs::remove_file(tree.path("sys/fs/cgroup/cgroup.controllers")).unwrap();
-    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true))
-        .await
-        .cpu
-        .unknown();
+    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true)).await.cpu.unknown();
     assert_eq!(
         without(tree.folder.path(), &why),
         "no cgroup v2 at /sys/fs/cgroup: boot with systemd.unified_cgroup_hierarchy=1"
@@ -110,18 +86,9 @@ async fn a_cgroup_that_vanishes_is_left_out_and_one_that_is_garbled_is_not() {
     tree.cgroup("system.slice", 100);
     tree.cgroup("system.slice/a.service", 4);
     std::fs::create_dir(tree.path("sys/fs/cgroup/system.slice/gone.service")).unwrap();
-    assert_eq!(
-        cpu(&tree).await.units,
-        [("system.slice/a.service".to_owned(), 4)]
-    );
-    tree.file(
-        "sys/fs/cgroup/system.slice/a.service/cpu.stat",
-        "usage_usec many\n",
-    );
-    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true))
-        .await
-        .cpu
-        .unknown();
+    assert_eq!(cpu(&tree).await.units, [("system.slice/a.service".to_owned(), 4)]);
+    tree.file("sys/fs/cgroup/system.slice/a.service/cpu.stat", "usage_usec many\n");
+    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true)).await.cpu.unknown();
     assert_eq!(
         why,
         r#"system.slice/a.service/cpu.stat is not in the known form, at: "usage_usec many""#
@@ -156,10 +123,7 @@ async fn build_steps_of_every_driver() {
             "build step abcdefghijkl…",
         ]
     );
-    assert_eq!(
-        builds[4].id,
-        "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy"
-    );
+    assert_eq!(builds[4].id, "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy");
 }
 
 /// `docker build` runs a plugin below itself; together they are one build.
@@ -178,12 +142,7 @@ async fn build_commands_once_each_as_long_as_they_live() {
             pid: 31,
             parent: 30,
             comm: "docker-buildx",
-            words: &[
-                "/usr/libexec/docker/cli-plugins/docker-buildx",
-                "buildx",
-                "build",
-                ".",
-            ],
+            words: &["/usr/libexec/docker/cli-plugins/docker-buildx", "buildx", "build", "."],
             ..Fake::default()
         },
         Fake {
@@ -198,12 +157,7 @@ async fn build_commands_once_each_as_long_as_they_live() {
             words: &["docker", "system", "dial-stdio"],
             ..Fake::default()
         },
-        Fake {
-            pid: 42,
-            comm: "make",
-            words: &["make", "build"],
-            ..Fake::default()
-        },
+        Fake { pid: 42, comm: "make", words: &["make", "build"], ..Fake::default() },
         Fake {
             pid: 43,
             comm: "buildctl",
@@ -214,16 +168,11 @@ async fn build_commands_once_each_as_long_as_they_live() {
     fakes.into_iter().for_each(|fake| tree.process(fake));
     let mut sensors = tree.sensors();
     let found = builds(&mut sensors).await;
-    let found: Vec<_> = found
-        .iter()
-        .map(|build| (build.id.as_str(), build.what.as_str()))
-        .collect();
+    let found: Vec<_> =
+        found.iter().map(|build| (build.id.as_str(), build.what.as_str())).collect();
     assert_eq!(
         found,
-        [
-            ("30:77", "docker build -t x ."),
-            ("43:100", "buildctl --addr tcp://b:1234 build")
-        ]
+        [("30:77", "docker build -t x ."), ("43:100", "buildctl --addr tcp://b:1234 build")]
     );
     tree.end(30);
     tree.end(31);
@@ -255,10 +204,7 @@ fn what_asks_for_a_build_and_what_does_not() {
         ("docker", false),
         ("", false),
     ] {
-        let split: Vec<_> = words
-            .split(' ')
-            .map(|word| word.as_bytes().to_vec())
-            .collect();
+        let split: Vec<_> = words.split(' ').map(|word| word.as_bytes().to_vec()).collect();
         assert_eq!(is_build(&split), expected, "{words}");
     }
 }

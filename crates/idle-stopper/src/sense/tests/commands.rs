@@ -9,17 +9,11 @@ use super::{Certain, Fake, Tree, only, read};
 const SCOPE: &str = "/user.slice/user-1000.slice/session-3.scope";
 
 async fn commands(sensors: &mut Sensors) -> Vec<RemoteCommand> {
-    read(sensors, &only(|on| on.commands = true))
-        .await
-        .commands
-        .known()
+    read(sensors, &only(|on| on.commands = true)).await.commands.known()
 }
 
 fn whats(commands: &[RemoteCommand]) -> Vec<(u32, &str, bool)> {
-    commands
-        .iter()
-        .map(|one| (one.pid, one.what.as_str(), one.by_bytes))
-        .collect()
+    commands.iter().map(|one| (one.pid, one.what.as_str(), one.by_bytes)).collect()
 }
 
 /// sshd with its guard, one connection without a terminal, and what runs below it.
@@ -50,10 +44,9 @@ fn connection(tree: &Tree, comm: &str, title: &str) {
 
 #[tokio::test]
 async fn a_command_below_notty_on_both_debians() {
-    for (comm, title) in [
-        ("sshd", "sshd: alice@notty"),
-        ("sshd-session", "sshd-session: alice@notty"),
-    ] {
+    for (comm, title) in
+        [("sshd", "sshd: alice@notty"), ("sshd-session", "sshd-session: alice@notty")]
+    {
         let tree = Tree::new();
         connection(&tree, comm, title);
         tree.process(Fake {
@@ -106,13 +99,7 @@ async fn a_forward_has_no_command_and_a_shell_with_a_terminal_is_none() {
         terminal: 34816,
         ..Fake::default()
     });
-    tree.process(Fake {
-        pid: 722,
-        parent: 721,
-        comm: "make",
-        words: &["make"],
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 722, parent: 721, comm: "make", words: &["make"], ..Fake::default() });
     assert!(commands(&mut tree.sensors()).await.is_empty());
 }
 
@@ -121,13 +108,7 @@ async fn a_forward_has_no_command_and_a_shell_with_a_terminal_is_none() {
 async fn a_shared_connection_has_both() {
     let tree = Tree::new();
     connection(&tree, "sshd", "sshd: alice@pts/0");
-    tree.process(Fake {
-        pid: 711,
-        parent: 710,
-        comm: "bash",
-        terminal: 34816,
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 711, parent: 710, comm: "bash", terminal: 34816, ..Fake::default() });
     tree.process(Fake {
         pid: 712,
         parent: 710,
@@ -136,10 +117,7 @@ async fn a_shared_connection_has_both() {
         ..Fake::default()
     });
     let commands = commands(&mut tree.sensors()).await;
-    assert_eq!(
-        whats(&commands),
-        [(712, "make -j8 && make install (alice, ssh)", false)]
-    );
+    assert_eq!(whats(&commands), [(712, "make -j8 && make install (alice, ssh)", false)]);
 }
 
 #[tokio::test]
@@ -147,13 +125,7 @@ async fn sftp_of_both_kinds_counts_by_its_bytes_and_docker_does_not() {
     let tree = Tree::new();
     connection(&tree, "sshd", "sshd: alice@notty");
     let below = |pid: u32, comm: &str, words: &[&str]| {
-        tree.process(Fake {
-            pid,
-            parent: 710,
-            comm,
-            words,
-            ..Fake::default()
-        })
+        tree.process(Fake { pid, parent: 710, comm, words, ..Fake::default() })
     };
     below(711, "sftp-server", &["/usr/lib/openssh/sftp-server"]);
     below(712, "fish", &["fish", "-c", "/usr/lib/openssh/sftp-server"]);
@@ -178,25 +150,10 @@ async fn sftp_of_both_kinds_counts_by_its_bytes_and_docker_does_not() {
 async fn an_ide_is_known_by_a_descendant_and_stays_one() {
     let tree = Tree::new();
     connection(&tree, "sshd", "sshd: alice@notty");
-    tree.process(Fake {
-        pid: 711,
-        parent: 710,
-        comm: "bash",
-        words: &["bash"],
-        ..Fake::default()
-    });
-    tree.process(Fake {
-        pid: 712,
-        parent: 711,
-        comm: "sh",
-        words: &["sh"],
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 711, parent: 710, comm: "bash", words: &["bash"], ..Fake::default() });
+    tree.process(Fake { pid: 712, parent: 711, comm: "sh", words: &["sh"], ..Fake::default() });
     let mut sensors = tree.sensors();
-    assert_eq!(
-        whats(&commands(&mut sensors).await),
-        [(711, "bash (alice, ssh)", false)]
-    );
+    assert_eq!(whats(&commands(&mut sensors).await), [(711, "bash (alice, ssh)", false)]);
     tree.process(Fake {
         pid: 713,
         parent: 712,
@@ -204,17 +161,11 @@ async fn an_ide_is_known_by_a_descendant_and_stays_one() {
         words: &["/home/alice/.vscode-server/cli/servers/x/node"],
         ..Fake::default()
     });
-    assert_eq!(
-        whats(&commands(&mut sensors).await),
-        [(711, "bash (alice, ssh)", true)]
-    );
+    assert_eq!(whats(&commands(&mut sensors).await), [(711, "bash (alice, ssh)", true)]);
     // Detached, it is pid 1's; the connection still is the IDE's.
     tree.end(712);
     tree.end(713);
-    assert_eq!(
-        whats(&commands(&mut sensors).await),
-        [(711, "bash (alice, ssh)", true)]
-    );
+    assert_eq!(whats(&commands(&mut sensors).await), [(711, "bash (alice, ssh)", true)]);
     // Another config has other marks.
     let mut config = only(|on| on.commands = true);
     config.commands.ide_servers.clear();
@@ -227,35 +178,14 @@ async fn an_ide_is_known_by_a_descendant_and_stays_one() {
 async fn a_root_login_becomes_a_session_in_the_same_process() {
     let tree = Tree::new();
     let mut sensors = tree.sensors();
-    let sshd = Fake {
-        pid: 700,
-        comm: "sshd",
-        words: &["sshd: root [priv]"],
-        ..Fake::default()
-    };
+    let sshd = Fake { pid: 700, comm: "sshd", words: &["sshd: root [priv]"], ..Fake::default() };
     tree.process(sshd);
-    tree.process(Fake {
-        pid: 701,
-        parent: 700,
-        comm: "make",
-        words: &["make"],
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 701, parent: 700, comm: "make", words: &["make"], ..Fake::default() });
     assert!(commands(&mut sensors).await.is_empty());
-    tree.process(Fake {
-        words: &["sshd: root@notty"],
-        ..sshd
-    });
-    assert_eq!(
-        whats(&commands(&mut sensors).await),
-        [(701, "make (root, ssh)", false)]
-    );
+    tree.process(Fake { words: &["sshd: root@notty"], ..sshd });
+    assert_eq!(whats(&commands(&mut sensors).await), [(701, "make (root, ssh)", false)]);
     // Its number is given to another's.
-    tree.process(Fake {
-        words: &["sshd: [accepted]"],
-        start: 200,
-        ..sshd
-    });
+    tree.process(Fake { words: &["sshd: [accepted]"], start: 200, ..sshd });
     assert!(commands(&mut sensors).await.is_empty());
 }
 
@@ -264,29 +194,16 @@ async fn more_commands_than_can_be_listed_are_unknown() {
     let tree = Tree::new();
     connection(&tree, "sshd", "sshd: alice@notty");
     for pid in 1000..2025 {
-        tree.process(Fake {
-            pid,
-            parent: 710,
-            comm: "cat",
-            words: &["cat"],
-            ..Fake::default()
-        });
+        tree.process(Fake { pid, parent: 710, comm: "cat", words: &["cat"], ..Fake::default() });
     }
     let config = only(|on| on.commands = true);
     let why = read(&mut tree.sensors(), &config).await.commands.unknown();
-    assert_eq!(
-        why,
-        "there are more than 1024 remote commands, too many to watch"
-    );
+    assert_eq!(why, "there are more than 1024 remote commands, too many to watch");
 }
 
 #[test]
 fn a_command_line_is_cut_and_its_control_characters_are_gone() {
-    let words = vec![
-        b"echo".to_vec(),
-        b"\x1b[2Jboo\nboo".to_vec(),
-        vec![b'x'; 4000],
-    ];
+    let words = vec![b"echo".to_vec(), b"\x1b[2Jboo\nboo".to_vec(), vec![b'x'; 4000]];
     let text = line(&words).text;
     assert!(text.starts_with("echo  [2Jboo boo xxx"), "{text}");
     assert_eq!(text.chars().count(), 81);

@@ -34,17 +34,11 @@ async fn whole_physical_disks_are_summed_and_nothing_twice() {
         "proc/pressure/io",
         "some avg10=0.16 avg60=0.31 avg300=0.54 total=7301547\nfull avg10=0.16 avg60=0.27 avg300=0.44 total=5930314\n",
     );
-    let disk = read(&mut tree.sensors(), &only(|on| on.disk = true))
-        .await
-        .disk
-        .known();
+    let disk = read(&mut tree.sensors(), &only(|on| on.disk = true)).await.disk.known();
     assert_eq!(disk.bytes, (1000 + 500 + 7 + 3) * 512);
     assert_eq!(disk.pressure, Some(7_301_547));
     fs::remove_file(tree.path("proc/pressure/io")).unwrap();
-    let disk = read(&mut tree.sensors(), &only(|on| on.disk = true))
-        .await
-        .disk
-        .known();
+    let disk = read(&mut tree.sensors(), &only(|on| on.disk = true)).await.disk.known();
     assert_eq!(disk.pressure, None, "a kernel without PSI");
 }
 
@@ -52,10 +46,7 @@ async fn whole_physical_disks_are_summed_and_nothing_twice() {
 async fn a_garbled_table_of_disks_is_unknown() {
     let tree = Tree::new();
     tree.file("proc/diskstats", " 254 0 vda 1 2 three 4 5 6 7 8\n");
-    let why = read(&mut tree.sensors(), &only(|on| on.disk = true))
-        .await
-        .disk
-        .unknown();
+    let why = read(&mut tree.sensors(), &only(|on| on.disk = true)).await.disk.unknown();
     assert_eq!(
         without(tree.folder.path(), &why),
         r#"/proc/diskstats is not in the known form, at: " 254 0 vda 1 2 three 4 5 6 7 8""#
@@ -67,10 +58,7 @@ async fn a_garbled_table_of_disks_is_unknown() {
 async fn a_table_that_is_too_large_is_unknown() {
     let tree = Tree::new();
     tree.file("proc/diskstats", DISKSTATS.repeat(2000));
-    let why = read(&mut tree.sensors(), &only(|on| on.disk = true))
-        .await
-        .disk
-        .unknown();
+    let why = read(&mut tree.sensors(), &only(|on| on.disk = true)).await.disk.unknown();
     assert_eq!(
         without(tree.folder.path(), &why),
         "cannot read /proc/diskstats: File too large (os error 27)"
@@ -102,14 +90,8 @@ dummy0: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0
     assert_eq!(
         network,
         [
-            Interface {
-                name: "eth0".to_owned(),
-                bytes: 1234
-            },
-            Interface {
-                name: "docker0".to_owned(),
-                bytes: 5600
-            },
+            Interface { name: "eth0".to_owned(), bytes: 1234 },
+            Interface { name: "docker0".to_owned(), bytes: 5600 },
         ]
     );
 }
@@ -118,31 +100,16 @@ dummy0: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0
 #[tokio::test]
 async fn dpkgs_lock_counts_while_it_is_held() {
     let tree = Tree::new();
-    for file in [
-        "var/lib/dpkg/lock-frontend",
-        "var/lib/dpkg/lock",
-        "var/lib/apt/lists/lock",
-    ] {
+    for file in ["var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock"] {
         tree.file(file, "");
     }
     let config = only(|on| on.packages = true);
     let mut sensors = tree.sensors();
-    assert!(
-        read(&mut sensors, &config)
-            .await
-            .packages
-            .known()
-            .is_empty()
-    );
+    assert!(read(&mut sensors, &config).await.packages.known().is_empty());
     let stat = fs::metadata(tree.path("var/lib/dpkg/lock")).unwrap();
     let (major, minor) = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
     let inode = stat.ino();
-    tree.process(Fake {
-        pid: 1234,
-        comm: "dpkg",
-        start: 555,
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 1234, comm: "dpkg", start: 555, ..Fake::default() });
     tree.file(
         "proc/locks",
         format!(
@@ -154,11 +121,7 @@ async fn dpkgs_lock_counts_while_it_is_held() {
 "
         ),
     );
-    let held = |pid, start| PackageLock {
-        path: "/var/lib/dpkg/lock".to_owned(),
-        pid,
-        start,
-    };
+    let held = |pid, start| PackageLock { path: "/var/lib/dpkg/lock".to_owned(), pid, start };
     assert_eq!(
         read(&mut sensors, &config).await.packages.known(),
         [held(1234, 555), held(4321, 0)]
@@ -170,10 +133,8 @@ async fn dpkgs_lock_counts_while_it_is_held() {
 async fn a_lock_in_the_kernels_list_is_found() {
     let tree = Tree::new();
     tree.file("var/lib/dpkg/lock-frontend", "");
-    let file = fs::File::options()
-        .write(true)
-        .open(tree.path("var/lib/dpkg/lock-frontend"))
-        .unwrap();
+    let file =
+        fs::File::options().write(true).open(tree.path("var/lib/dpkg/lock-frontend")).unwrap();
     rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     fs::copy("/proc/locks", tree.path("proc/locks")).unwrap();
     let config = only(|on| on.packages = true);
@@ -189,18 +150,9 @@ fn lines_of_locks() {
         lock(b"1: POSIX  ADVISORY  WRITE 1234 fe:01:123456 0 EOF"),
         Some(Some((1234, place)))
     );
-    assert_eq!(
-        lock(b"1: FLOCK  ADVISORY  WRITE 0 fe:01:123456 0 EOF"),
-        Some(None)
-    );
-    assert_eq!(
-        lock(b"1: LEASE  ACTIVE    READ 9 fe:01:123456 0 EOF"),
-        Some(Some((9, place)))
-    );
-    assert_eq!(
-        lock(b"1: -> OFDLCK ADVISORY  WRITE -1 fe:01:123456 0 EOF"),
-        Some(None)
-    );
+    assert_eq!(lock(b"1: FLOCK  ADVISORY  WRITE 0 fe:01:123456 0 EOF"), Some(None));
+    assert_eq!(lock(b"1: LEASE  ACTIVE    READ 9 fe:01:123456 0 EOF"), Some(Some((9, place))));
+    assert_eq!(lock(b"1: -> OFDLCK ADVISORY  WRITE -1 fe:01:123456 0 EOF"), Some(None));
     assert_eq!(lock(b"1: POSIX  ADVISORY  WRITE 1234 fe:01 0 EOF"), None);
     assert_eq!(lock(b"1 POSIX"), None);
     assert_eq!(lock(b""), None);

@@ -12,21 +12,11 @@ use super::{Certain, Fake, Tree, only, read};
 
 fn lock(what: &str, mode: &str, pid: u32) -> Lock {
     let text = |text: &str| text.to_owned();
-    (
-        text(what),
-        text("tester"),
-        text("keep on"),
-        text(mode),
-        0,
-        pid,
-    )
+    (text(what), text("tester"), text("keep on"), text(mode), 0, pid)
 }
 
 async fn inhibitors(sensors: &mut Sensors) -> Vec<Inhibitor> {
-    read(sensors, &only(|on| on.inhibitors = true))
-        .await
-        .inhibitors
-        .known()
+    read(sensors, &only(|on| on.inhibitors = true)).await.inhibitors.known()
 }
 
 fn calls(bus: &Bus) -> Vec<String> {
@@ -58,10 +48,7 @@ async fn locks_are_listed_again_only_when_their_files_change() {
         pid: 4063,
     };
     assert_eq!(locks[0], expected);
-    assert_eq!(
-        locks[1].mode, "delay",
-        "which modes count is decided elsewhere"
-    );
+    assert_eq!(locks[1].mode, "delay", "which modes count is decided elsewhere");
     assert_eq!(calls(&bus), ["ListInhibitors"]);
     assert_eq!(inhibitors(&mut sensors).await, locks);
     assert!(calls(&bus).is_empty());
@@ -69,11 +56,7 @@ async fn locks_are_listed_again_only_when_their_files_change() {
     // logind restarted and gave the number again: the file is another one.
     bus.known.lock().unwrap().locks = vec![lock("idle", "block", 9)];
     tree.file("run/systemd/inhibit/new", "");
-    fs::rename(
-        tree.path("run/systemd/inhibit/new"),
-        tree.path("run/systemd/inhibit/1"),
-    )
-    .unwrap();
+    fs::rename(tree.path("run/systemd/inhibit/new"), tree.path("run/systemd/inhibit/1")).unwrap();
     assert_eq!(inhibitors(&mut sensors).await[0].pid, 9);
     assert_eq!(calls(&bus), ["ListInhibitors"]);
 }
@@ -91,14 +74,7 @@ async fn without_the_folder_every_tick_asks_and_a_failure_is_not_remembered_as_a
     inhibitors(&mut sensors).await;
     drop(bus);
     let config = only(|on| on.inhibitors = true);
-    assert!(
-        read(&mut sensors, &config)
-            .await
-            .inhibitors
-            .known()
-            .is_empty(),
-        "no file changed"
-    );
+    assert!(read(&mut sensors, &config).await.inhibitors.known().is_empty(), "no file changed");
     tree.file("run/systemd/inhibit/1", "");
     for _ in 0..2 {
         read(&mut sensors, &config).await.inhibitors.unknown();
@@ -112,10 +88,7 @@ async fn a_logind_that_hangs_is_unknown_after_the_deadline() {
     bus.known.lock().unwrap().hangs = true;
     let logind = Logind::at(bus.address.clone()).within(Duration::from_millis(300));
     let config = only(|on| on.inhibitors = true);
-    let why = read(&mut tree.sensors().with_logind(logind), &config)
-        .await
-        .inhibitors
-        .unknown();
+    let why = read(&mut tree.sensors().with_logind(logind), &config).await.inhibitors.unknown();
     assert_eq!(why, "logind did not answer within 300ms");
 }
 
@@ -124,20 +97,11 @@ async fn a_logind_that_hangs_is_unknown_after_the_deadline() {
 async fn hosts_of_ssh_come_from_logind_and_are_remembered() {
     let tree = Tree::new();
     let bus = Bus::start(tree.folder.path()).await;
-    bus.known
-        .lock()
-        .unwrap()
-        .hosts
-        .insert("3".to_owned(), "::ffff:100.64.0.2".to_owned());
+    bus.known.lock().unwrap().hosts.insert("3".to_owned(), "::ffff:100.64.0.2".to_owned());
     tree.file("dev/pts/0", "");
     let scope = "/user.slice/user-1000.slice/session-3.scope";
     let fakes = [
-        Fake {
-            pid: 707,
-            comm: "sshd",
-            words: &["sshd: alice@pts/0"],
-            ..Fake::default()
-        },
+        Fake { pid: 707, comm: "sshd", words: &["sshd: alice@pts/0"], ..Fake::default() },
         Fake {
             pid: 708,
             parent: 707,
@@ -154,12 +118,7 @@ async fn hosts_of_ssh_come_from_logind_and_are_remembered() {
             cgroup: scope,
             ..Fake::default()
         },
-        Fake {
-            pid: 800,
-            comm: "sshd",
-            words: &["sshd: bob@notty"],
-            ..Fake::default()
-        },
+        Fake { pid: 800, comm: "sshd", words: &["sshd: bob@notty"], ..Fake::default() },
         Fake {
             pid: 801,
             parent: 800,
@@ -174,16 +133,10 @@ async fn hosts_of_ssh_come_from_logind_and_are_remembered() {
     let config = only(|on| (on.terminals, on.commands) = (true, true));
     for expected in [vec!["GetSession", "Get", "GetSession"], vec![], vec![]] {
         let evidence = read(&mut sensors, &config).await;
-        assert_eq!(
-            evidence.terminals.known()[0].what,
-            "ssh alice from 100.64.0.2"
-        );
+        assert_eq!(evidence.terminals.known()[0].what, "ssh alice from 100.64.0.2");
         let commands = evidence.commands.known();
         let whats: Vec<_> = commands.iter().map(|one| one.what.as_str()).collect();
-        assert_eq!(
-            whats,
-            ["make (alice, ssh from 100.64.0.2)", "cat (bob, ssh)"]
-        );
+        assert_eq!(whats, ["make (alice, ssh from 100.64.0.2)", "cat (bob, ssh)"]);
         assert_eq!(commands[0].host, "100.64.0.2".parse().ok());
         assert_eq!(calls(&bus), expected);
     }
@@ -195,19 +148,10 @@ async fn a_host_that_could_not_be_asked_for_is_asked_for_again() {
     let tree = Tree::new();
     let bus = Bus::start(tree.folder.path()).await;
     bus.known.lock().unwrap().hangs = true;
-    bus.known
-        .lock()
-        .unwrap()
-        .hosts
-        .insert("3".to_owned(), "100.64.0.2".to_owned());
+    bus.known.lock().unwrap().hosts.insert("3".to_owned(), "100.64.0.2".to_owned());
     tree.file("dev/pts/0", "");
     let scope = "/user.slice/user-1000.slice/session-3.scope";
-    tree.process(Fake {
-        pid: 707,
-        comm: "sshd",
-        words: &["sshd: alice@pts/0"],
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 707, comm: "sshd", words: &["sshd: alice@pts/0"], ..Fake::default() });
     tree.process(Fake {
         pid: 708,
         parent: 707,
@@ -221,11 +165,7 @@ async fn a_host_that_could_not_be_asked_for_is_asked_for_again() {
     let mut sensors =
         Sensors::at(Roots::below(tree.folder.path()), clock.clone()).with_logind(logind);
     let config = only(|on| on.terminals = true);
-    let mut what = async || {
-        read(&mut sensors, &config).await.terminals.known()[0]
-            .what
-            .clone()
-    };
+    let mut what = async || read(&mut sensors, &config).await.terminals.known()[0].what.clone();
     assert_eq!(what().await, "ssh alice");
     bus.known.lock().unwrap().hangs = false;
     clock.advance(Duration::from_secs(59));

@@ -9,12 +9,7 @@ use super::{Certain, Fake, Tree, only, read};
 #[tokio::test]
 async fn five_thousand_processes() {
     let tree = Tree::new();
-    tree.process(Fake {
-        pid: 2,
-        comm: "sshd",
-        words: &["sshd: alice@notty"],
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 2, comm: "sshd", words: &["sshd: alice@notty"], ..Fake::default() });
     for number in 0..5_000_u32 {
         let (parent, terminal) = match number % 50 {
             0 => (2, 0),
@@ -67,9 +62,6 @@ async fn more_cgroups_than_can_be_held_are_unknown() {
     for number in 0..4_097 {
         tree.cgroup(&format!("system.slice/u{number}.service"), 1);
     }
-    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true))
-        .await
-        .cpu
-        .unknown();
+    let why = read(&mut tree.sensors(), &only(|on| on.cpu = true)).await.cpu.unknown();
     assert_eq!(why, "there are more than 4096 units, too many to watch");
 }

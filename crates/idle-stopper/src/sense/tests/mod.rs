@@ -1,11 +1,7 @@
 //! Tests of this room. A [`Tree`] is a machine as a folder of files: what the kernel of a Debian 12
 //! or 13 was measured to show, with the sensors set on it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that panics has failed"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod bus;
 mod cgroups;
@@ -69,17 +65,7 @@ impl Default for Fake<'_> {
 impl Fake<'_> {
     /// The line of /proc/PID/stat, as kernel 6.12 writes it.
     fn line(&self) -> String {
-        let Self {
-            pid,
-            parent,
-            comm,
-            terminal,
-            start,
-            state,
-            flags,
-            threads,
-            ..
-        } = self;
+        let Self { pid, parent, comm, terminal, start, state, flags, threads, .. } = self;
         format!(
             "{pid} ({comm}) {state} {parent} {pid} {pid} {terminal} -1 {flags} 1534 40211 3 97 12 \
              8 51 23 20 0 {threads} 0 {start} 8409088 1261 18446744073709551615 1 1 0 0 0 0 65536 \
@@ -96,9 +82,7 @@ struct Tree {
 impl Tree {
     /// An idle box with PID 1 and nothing else that counts.
     fn new() -> Self {
-        let tree = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let tree = Self { folder: tempfile::tempdir().unwrap() };
         tree.process(Fake {
             pid: 1,
             parent: 0,
@@ -106,20 +90,12 @@ impl Tree {
             words: &["/sbin/init"],
             ..Fake::default()
         });
-        tree.file(
-            "proc/stat",
-            "cpu  10 0 20 3000 5 0 1 42 0 0\ncpu0 10 0 20 3000 5 0 1 42 0 0\n",
-        );
+        tree.file("proc/stat", "cpu  10 0 20 3000 5 0 1 42 0 0\ncpu0 10 0 20 3000 5 0 1 42 0 0\n");
         tree.file("proc/diskstats", "");
         tree.file("proc/locks", "");
         tree.file("proc/net/dev", "Inter-|   Receive\n face |bytes\n");
         tree.file("sys/fs/cgroup/cgroup.controllers", "cpu io memory pids\n");
-        for folder in [
-            "sys/block",
-            "sys/class/net",
-            "dev/pts",
-            "run/systemd/inhibit",
-        ] {
+        for folder in ["sys/block", "sys/class/net", "dev/pts", "run/systemd/inhibit"] {
             fs::create_dir_all(tree.path(folder)).unwrap();
         }
         tree
@@ -181,11 +157,7 @@ fn only(kind: impl FnOnce(&mut Kinds)) -> Config {
         checks: false,
     };
     kind(&mut evidence);
-    Config {
-        tick: Duration::from_secs(20),
-        evidence,
-        ..Config::default()
-    }
+    Config { tick: Duration::from_secs(20), evidence, ..Config::default() }
 }
 
 async fn read(sensors: &mut Sensors, config: &Config) -> Evidence {
@@ -236,10 +208,7 @@ async fn an_idle_box_is_known_and_empty_but_for_logind() {
     assert_eq!(evidence.cpu.known().steal, 420_000);
     assert_eq!(evidence.disk.known().bytes, 0);
     let why = evidence.inhibitors.unknown();
-    assert!(
-        why.starts_with("logind cannot be asked over D-Bus: "),
-        "{why}"
-    );
+    assert!(why.starts_with("logind cannot be asked over D-Bus: "), "{why}");
 }
 
 /// What is switched off is not read: a box where nothing can be read has no unknowns then.
@@ -260,14 +229,8 @@ async fn what_cannot_be_read_is_unknown_and_says_which_path() {
     let folder = tempfile::tempdir().unwrap();
     let mut sensors = Sensors::at(Roots::below(folder.path()), Clock::Kernel);
     let config = only(|on| {
-        (
-            on.terminals,
-            on.commands,
-            on.cpu,
-            on.disk,
-            on.network,
-            on.builds,
-        ) = (true, true, true, true, true, true);
+        (on.terminals, on.commands, on.cpu, on.disk, on.network, on.builds) =
+            (true, true, true, true, true, true);
     });
     let evidence = read(&mut sensors, &config).await;
     let proc = "cannot read /proc: No such file or directory (os error 2)";

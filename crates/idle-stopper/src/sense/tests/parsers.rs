@@ -51,11 +51,7 @@ fn all(bytes: &[u8]) {
     assert!(text.chars().count() <= 21 && !text.chars().any(char::is_control));
     socket(bytes);
     let mut sockets = Vec::new();
-    let mut dump = Dump {
-        ports: &[0, 22, 0x0101],
-        sockets: &mut sockets,
-        interrupted: false,
-    };
+    let mut dump = Dump { ports: &[0, 22, 0x0101], sockets: &mut sockets, interrupted: false };
     let _ = dump.datagram(bytes);
     assert!(sockets.len() <= bytes.len() / 88);
 }
@@ -87,15 +83,7 @@ fn real() -> Vec<Vec<u8>> {
     .map(|text| text.as_bytes().to_vec())
     .collect();
     real.push(
-        Fake {
-            pid: 42,
-            parent: 7,
-            comm: "a) b",
-            terminal: 34816,
-            ..Fake::default()
-        }
-        .line()
-        .into(),
+        Fake { pid: 42, parent: 7, comm: "a) b", terminal: 34816, ..Fake::default() }.line().into(),
     );
     real.push(dump);
     real

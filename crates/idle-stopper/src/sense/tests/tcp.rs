@@ -23,12 +23,9 @@ pub(super) fn message(family: u8, remote: &[u8], port: u16, number: u64, info: u
     message.extend(number.to_ne_bytes());
     message.extend([0; 20]);
     // INET_DIAG_TOS, which comes before the others when it is set, and a shutdown mask.
-    for (kind, payload) in [
-        (5_u16, vec![0]),
-        (8, vec![0]),
-        (2, tcp_info(number, info)),
-        (21, vec![9; 8]),
-    ] {
+    for (kind, payload) in
+        [(5_u16, vec![0]), (8, vec![0]), (2, tcp_info(number, info)), (21, vec![9; 8])]
+    {
         message.extend(u16::try_from(payload.len() + 4).unwrap().to_ne_bytes());
         message.extend(kind.to_ne_bytes());
         message.extend(payload);
@@ -58,11 +55,7 @@ pub(super) fn end(kind: u8, errno: i32) -> Vec<u8> {
 
 fn take(datagrams: &[Vec<u8>], ports: &[u16]) -> Result<(Vec<Socket>, bool, bool), String> {
     let mut sockets = Vec::new();
-    let mut dump = Dump {
-        ports,
-        sockets: &mut sockets,
-        interrupted: false,
-    };
+    let mut dump = Dump { ports, sockets: &mut sockets, interrupted: false };
     let mut ended = false;
     for datagram in datagrams {
         ended = dump.datagram(datagram).map_err(|why| why.to_string())?;
@@ -96,10 +89,7 @@ fn every_field_of_every_size_of_tcp_info() {
 fn a_mapped_address_is_given_as_v4() {
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 100, 64, 0, 2];
     let plain = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-    let datagrams = [
-        message(10, &mapped, 22, 1, 248),
-        message(10, &plain, 22, 2, 248),
-    ];
+    let datagrams = [message(10, &mapped, 22, 1, 248), message(10, &plain, 22, 2, 248)];
     let (sockets, ..) = take(&datagrams, &[22]).unwrap();
     assert_eq!(sockets[0].remote, "100.64.0.2".parse::<IpAddr>().unwrap());
     assert_eq!(sockets[1].remote, "fd00::2".parse::<IpAddr>().unwrap());
@@ -107,18 +97,9 @@ fn a_mapped_address_is_given_as_v4() {
 
 #[test]
 fn other_ports_are_left_out_even_if_the_kernel_does_not_filter() {
-    let datagrams = [
-        message(2, &[1, 2, 3, 4], 22, 1, 248),
-        message(2, &[1, 2, 3, 4], 23, 2, 248),
-    ];
+    let datagrams = [message(2, &[1, 2, 3, 4], 22, 1, 248), message(2, &[1, 2, 3, 4], 23, 2, 248)];
     let (sockets, ..) = take(&datagrams, &[23, 5432]).unwrap();
-    assert_eq!(
-        sockets
-            .iter()
-            .map(|socket| socket.cookie)
-            .collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(sockets.iter().map(|socket| socket.cookie).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
@@ -130,10 +111,7 @@ fn a_dump_ends_fails_or_is_interrupted_as_the_kernel_says() {
     assert!(why.contains("modprobe tcp_diag"), "{why}");
     for strange in [5, i32::MIN, -4096] {
         let why = take(&[end(3, strange)], &[22]).unwrap_err();
-        assert!(
-            why.ends_with("ended with a number that is no error's"),
-            "{why}"
-        );
+        assert!(why.ends_with("ended with a number that is no error's"), "{why}");
     }
     let mut interrupted = end(3, 0);
     interrupted[6] |= 0x10;
@@ -169,10 +147,7 @@ fn ten_thousand_connections_are_read_and_twenty_thousand_and_one_are_too_many() 
     );
     let one = message(2, &[10, 0, 0, 1], 22, 1, 280);
     let why = take(&vec![one; 20_001], &[22]).unwrap_err();
-    assert_eq!(
-        why,
-        "there are more than 20000 connections on watched ports, too many to watch"
-    );
+    assert_eq!(why, "there are more than 20000 connections on watched ports, too many to watch");
 }
 
 /// inet_diag_bc_run (net/ipv4/inet_diag.c), for the two instructions that are used.
@@ -188,10 +163,7 @@ fn accepts(program: &[u8], port: u16) -> bool {
             1 => no,
             other => panic!("instruction {other} at {at}"),
         };
-        assert!(
-            next >= 4 && next % 4 == 0,
-            "inet_diag_bc_audit refuses a jump by {next}"
-        );
+        assert!(next >= 4 && next % 4 == 0, "inet_diag_bc_audit refuses a jump by {next}");
         at += next;
     }
     at == program.len()
@@ -212,12 +184,7 @@ proptest! {
 
 #[test]
 fn a_request_has_the_length_that_it_says() {
-    for ports in [
-        vec![],
-        vec![22],
-        (1..=256).collect(),
-        (1..=300).collect::<Vec<u16>>(),
-    ] {
+    for ports in [vec![], vec![22], (1..=256).collect(), (1..=300).collect::<Vec<u16>>()] {
         let request = request(2, &ports);
         let length = u32::from_ne_bytes(request[..4].try_into().unwrap());
         assert_eq!(usize::try_from(length).unwrap(), request.len());
@@ -253,10 +220,7 @@ fn live_connections_are_found_with_their_bytes() {
             });
             let socket = socket.unwrap();
             assert_eq!(socket.received, u64::try_from(*number).unwrap());
-            assert_eq!(
-                (socket.local_port, socket.unacked, socket.backoff),
-                (port, 0, 0)
-            );
+            assert_eq!((socket.local_port, socket.unacked, socket.backoff), (port, 0, 0));
         }
     }
     assert!(tcp.read(&[]).unwrap().is_empty());

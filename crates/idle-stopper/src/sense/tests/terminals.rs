@@ -17,17 +17,11 @@ const TTY_S0: u32 = 4 << 8 | 64;
 const TTY1: u32 = 4 << 8 | 1;
 
 async fn terminals(sensors: &mut Sensors) -> Vec<Terminal> {
-    read(sensors, &only(|on| on.terminals = true))
-        .await
-        .terminals
-        .known()
+    read(sensors, &only(|on| on.terminals = true)).await.terminals.known()
 }
 
 fn whats(terminals: &[Terminal]) -> Vec<(&str, u32, &str)> {
-    terminals
-        .iter()
-        .map(|one| (one.name.as_str(), one.leader, one.what.as_str()))
-        .collect()
+    terminals.iter().map(|one| (one.name.as_str(), one.leader, one.what.as_str())).collect()
 }
 
 /// What Debian 12 was measured to show: sshd, Tailscale SSH, tmux, a getty, and a detached pane.
@@ -67,12 +61,7 @@ async fn every_kind_of_seat_on_debian_12() {
             start: 900,
             ..Fake::default()
         },
-        Fake {
-            pid: 600,
-            comm: "tailscaled",
-            words: &["/usr/sbin/tailscaled"],
-            ..Fake::default()
-        },
+        Fake { pid: 600, comm: "tailscaled", words: &["/usr/sbin/tailscaled"], ..Fake::default() },
         Fake {
             pid: 610,
             parent: 600,
@@ -88,19 +77,8 @@ async fn every_kind_of_seat_on_debian_12() {
             terminal: PTS + 1,
             ..Fake::default()
         },
-        Fake {
-            pid: 650,
-            comm: "tmux: server",
-            words: &["tmux"],
-            ..Fake::default()
-        },
-        Fake {
-            pid: 651,
-            parent: 650,
-            comm: "bash",
-            terminal: PTS + 2,
-            ..Fake::default()
-        },
+        Fake { pid: 650, comm: "tmux: server", words: &["tmux"], ..Fake::default() },
+        Fake { pid: 651, parent: 650, comm: "bash", terminal: PTS + 2, ..Fake::default() },
         Fake {
             pid: 400,
             comm: "agetty",
@@ -144,33 +122,13 @@ async fn ssh_on_debian_13_and_a_sudo_in_it() {
             words: &["sshd-session: alice@pts/0"],
             ..Fake::default()
         },
-        Fake {
-            pid: 708,
-            parent: 707,
-            comm: "bash",
-            terminal: PTS,
-            ..Fake::default()
-        },
-        Fake {
-            pid: 720,
-            parent: 708,
-            comm: "sudo",
-            ..Fake::default()
-        },
-        Fake {
-            pid: 721,
-            parent: 720,
-            comm: "bash",
-            terminal: PTS + 1,
-            ..Fake::default()
-        },
+        Fake { pid: 708, parent: 707, comm: "bash", terminal: PTS, ..Fake::default() },
+        Fake { pid: 720, parent: 708, comm: "sudo", ..Fake::default() },
+        Fake { pid: 721, parent: 720, comm: "bash", terminal: PTS + 1, ..Fake::default() },
     ];
     fakes.into_iter().for_each(|fake| tree.process(fake));
     let terminals = terminals(&mut tree.sensors()).await;
-    assert_eq!(
-        whats(&terminals),
-        [("pts/0", 708, "ssh alice"), ("pts/1", 721, "ssh alice")]
-    );
+    assert_eq!(whats(&terminals), [("pts/0", 708, "ssh alice"), ("pts/1", 721, "ssh alice")]);
 }
 
 /// A container counts its terminals from 0 too, in a /dev/pts of its own.
@@ -179,31 +137,10 @@ async fn a_containers_terminal_is_not_taken_for_the_boxs() {
     let tree = Tree::new();
     tree.file("dev/pts/0", "");
     let fakes = [
-        Fake {
-            pid: 800,
-            comm: "containerd-shim",
-            ..Fake::default()
-        },
-        Fake {
-            pid: 801,
-            parent: 800,
-            comm: "sh",
-            terminal: PTS,
-            ..Fake::default()
-        },
-        Fake {
-            pid: 802,
-            parent: 800,
-            comm: "sh",
-            terminal: PTS + 7,
-            ..Fake::default()
-        },
-        Fake {
-            pid: 900,
-            comm: "bash",
-            terminal: PTS,
-            ..Fake::default()
-        },
+        Fake { pid: 800, comm: "containerd-shim", ..Fake::default() },
+        Fake { pid: 801, parent: 800, comm: "sh", terminal: PTS, ..Fake::default() },
+        Fake { pid: 802, parent: 800, comm: "sh", terminal: PTS + 7, ..Fake::default() },
+        Fake { pid: 900, comm: "bash", terminal: PTS, ..Fake::default() },
     ];
     fakes.into_iter().for_each(|fake| tree.process(fake));
     let terminals = terminals(&mut tree.sensors()).await;
@@ -215,47 +152,25 @@ async fn a_containers_terminal_is_not_taken_for_the_boxs() {
 async fn the_stamp_is_the_atime_and_moves_with_it() {
     let tree = Tree::new();
     tree.file("dev/pts/4", "");
-    tree.process(Fake {
-        pid: 90,
-        comm: "bash",
-        terminal: PTS + 4,
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 90, comm: "bash", terminal: PTS + 4, ..Fake::default() });
     let device = File::open(tree.path("dev/pts/4")).unwrap();
     let mut sensors = tree.sensors();
     let mut stamps = Vec::new();
     for seconds in [1_000_000_000, 1_000_000_008, 10] {
         let stamp = SystemTime::UNIX_EPOCH + Duration::new(seconds, 123);
-        device
-            .set_times(FileTimes::new().set_accessed(stamp))
-            .unwrap();
+        device.set_times(FileTimes::new().set_accessed(stamp)).unwrap();
         stamps.push(terminals(&mut sensors).await[0].atime);
     }
-    assert_eq!(
-        stamps,
-        [
-            1_000_000_000_000_000_123,
-            1_000_000_008_000_000_123,
-            10_000_000_123
-        ]
-    );
+    assert_eq!(stamps, [1_000_000_000_000_000_123, 1_000_000_008_000_000_123, 10_000_000_123]);
     let before = device.metadata().unwrap().atime();
-    assert_eq!(
-        terminals(&mut sensors).await[0].atime,
-        i128::from(before) * 1_000_000_000 + 123
-    );
+    assert_eq!(terminals(&mut sensors).await[0].atime, i128::from(before) * 1_000_000_000 + 123);
 }
 
 /// What the unit's PrivateDevices= does: the session is there, its device is not.
 #[tokio::test]
 async fn a_console_without_its_device_is_unknown_with_the_remedy() {
     let tree = Tree::new();
-    tree.process(Fake {
-        pid: 400,
-        comm: "bash",
-        terminal: TTY1,
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 400, comm: "bash", terminal: TTY1, ..Fake::default() });
     let config = only(|on| on.terminals = true);
     let why = read(&mut tree.sensors(), &config).await.terminals.unknown();
     assert_eq!(
@@ -268,12 +183,7 @@ async fn a_console_without_its_device_is_unknown_with_the_remedy() {
 #[tokio::test]
 async fn a_pts_without_its_device_is_left_out() {
     let tree = Tree::new();
-    tree.process(Fake {
-        pid: 90,
-        comm: "bash",
-        terminal: PTS + 4,
-        ..Fake::default()
-    });
+    tree.process(Fake { pid: 90, comm: "bash", terminal: PTS + 4, ..Fake::default() });
     assert!(terminals(&mut tree.sensors()).await.is_empty());
     fs::remove_dir(tree.path("dev/pts")).unwrap();
     assert!(terminals(&mut tree.sensors()).await.is_empty());
@@ -303,9 +213,7 @@ fn devices_are_named_by_their_numbers() {
 
 #[test]
 fn titles_of_sshd() {
-    let session = |user: &str| Sshd::Session {
-        user: user.to_owned(),
-    };
+    let session = |user: &str| Sshd::Session { user: user.to_owned() };
     for (title, expected) in [
         ("sshd: alice@pts/0", session("alice")),
         ("sshd: alice@notty", session("alice")),
@@ -313,26 +221,15 @@ fn titles_of_sshd() {
         ("sshd: alice@pts/0,pts/3", session("alice")),
         ("sshd: alice", session("alice")),
         ("sshd-session: alice", session("alice")),
-        (
-            "sshd: alice@corp.example@notty",
-            session("alice@corp.example"),
-        ),
+        ("sshd: alice@corp.example@notty", session("alice@corp.example")),
         ("sshd: alice@corp.example", session("alice@corp.example")),
-        (
-            "sshd: alice@internal-sftp",
-            Sshd::InternalSftp {
-                user: "alice".to_owned(),
-            },
-        ),
+        ("sshd: alice@internal-sftp", Sshd::InternalSftp { user: "alice".to_owned() }),
         ("sshd: alice [priv]", Sshd::Other),
         ("sshd-session: alice [priv]", Sshd::Other),
         ("sshd: alice [net]", Sshd::Other),
         ("sshd: [accepted]", Sshd::Other),
         ("sshd: unknown [preauth]", Sshd::Other),
-        (
-            "sshd: /usr/sbin/sshd -D [listener] 1 of 10-100 startups",
-            Sshd::Listener,
-        ),
+        ("sshd: /usr/sbin/sshd -D [listener] 1 of 10-100 startups", Sshd::Listener),
         ("/usr/sbin/sshd -D", Sshd::Other),
         ("", Sshd::Other),
         ("sshd: ", Sshd::Other),
