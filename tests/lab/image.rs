@@ -111,6 +111,12 @@ impl Image {
         self.folder.join("vmlinux")
     }
 
+    /// The kernel as Debian packs it.
+    #[must_use]
+    pub fn packed_kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
     /// The initial RAM disk.
     #[must_use]
     pub fn initrd(&self) -> PathBuf {

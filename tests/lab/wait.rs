@@ -12,10 +12,20 @@ const PAUSE_AT_MOST: Duration = Duration::from_millis(250);
 pub fn until<T>(
     what: &str,
     within: Duration,
+    look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_with(what, within, Duration::from_millis(5), look)
+}
+
+/// The same with a longer first pause, for looks that cost the guest something.
+pub(crate) fn until_with<T>(
+    what: &str,
+    within: Duration,
+    mut pause: Duration,
     mut look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let start = Instant::now();
-    let mut pause = Duration::from_millis(5);
+    let most = pause.max(PAUSE_AT_MOST);
     loop {
         if let Some(value) = look().with_context(|| format!("while waiting for {what}"))? {
             return Ok(value);
@@ -24,7 +34,7 @@ pub fn until<T>(
             bail!("{what}: not within {:.1} s", within.as_secs_f64());
         }
         std::thread::sleep(pause.min(within.saturating_sub(start.elapsed())));
-        pause = (pause * 3 / 2).min(PAUSE_AT_MOST);
+        pause = (pause * 2).min(most);
     }
 }
 

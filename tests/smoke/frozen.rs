@@ -8,7 +8,7 @@ use lab::{Image, Release, Snapshot, SshKey, Switch, Vm, scenario};
 const SOON: Duration = Duration::from_secs(120);
 
 /// A machine with a key for root, from the cache.
-pub(crate) fn frozen(release: Release, key: &SshKey) -> Result<Snapshot> {
+fn frozen(release: Release, key: &SshKey) -> Result<Snapshot> {
     let switch = Switch::new()?;
     let builder = Vm::builder(&Image::of(release)?).nic_at(&switch, "10.99.0.10");
     builder.frozen("smoke", &[key.public().as_bytes()], |vm| {
@@ -32,34 +32,22 @@ fn two_machines_resume_from_one_state() {
                 ensure!(vm.read_file("/run/in-memory")? == "frozen\n");
             }
             one.sh("echo mine >/root/file")?.ok()?;
-            ensure!(
-                other.sh("cat /root/file")?.status != 0,
-                "two machines share a disk"
-            );
+            ensure!(other.sh("cat /root/file")?.status != 0, "two machines share a disk");
             let host = left.host()?;
             ensure!(host.ssh(&key, &one, "root", "echo $((6 * 7))")?.ok()? == "42");
 
             one.set_clock()?;
             let guest: f64 = one.sh("date +%s.%N")?.ok()?.parse()?;
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-            ensure!(
-                (now.as_secs_f64() - guest).abs() < 5.0,
-                "the clock was not set"
-            );
+            ensure!((now.as_secs_f64() - guest).abs() < 5.0, "the clock was not set");
 
             // A resumed machine can be switched off and on like any other.
             other.spawn("systemctl poweroff")?;
             other.wait_power_off(SOON)?;
             other.start_again()?;
-            ensure!(
-                other.sh("cat /run/in-memory")?.status != 0,
-                "memory outlived a power-off"
-            );
+            ensure!(other.sh("cat /run/in-memory")?.status != 0, "memory outlived a power-off");
             other.wait_booted(SOON)?;
-            right
-                .host()?
-                .sh(&format!("ping -c 1 -W 5 {}", other.address()))?
-                .ok()?;
+            right.host()?.sh(&format!("ping -c 1 -W 5 {}", other.address()))?.ok()?;
         }
         Ok(())
     });

@@ -70,6 +70,13 @@ impl VmBuilder {
         Ok(())
     }
 
+    /// The machine can sleep (S3) and wake; its boot takes some seconds more.
+    #[must_use]
+    pub fn sleeps(mut self) -> Self {
+        self.plan.sleeps = true;
+        self
+    }
+
     /// Words appended to the kernel's command line.
     #[must_use]
     pub fn kernel_arguments(mut self, words: &str) -> Self {

@@ -2,6 +2,7 @@
 //!
 //! Asked through the guest agent and qemu's control socket only. A [`Vm`] ends with its value.
 
+mod accelerator;
 mod builder;
 mod console;
 mod guest;
@@ -123,7 +124,6 @@ impl Vm {
             bail!("{} is still on", self.name);
         }
         self.qemu = None;
-        self.plan.seed_used = true;
         self.power_on(None)
     }
 }

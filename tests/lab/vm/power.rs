@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Vm;
@@ -99,7 +99,7 @@ impl Vm {
             None => bail!("{} did not reboot within {:.1} s", self.name, within.as_secs_f64()),
             Some(Change::Off(_)) => bail!("{} powered off instead of rebooting", self.name),
             Some(Change::Reset(at)) => {
-                self.agent.wait_ready(super::BOOT).context("after the reboot")?;
+                self.wait_ready(super::BOOT).context("after the reboot")?;
                 Ok(at)
             }
         }
@@ -126,9 +126,11 @@ impl Vm {
         self.qmp("system_powerdown", json!({})).map(drop)
     }
 
-    /// Puts the guest to sleep (`systemctl suspend`, S3) and waits until it sleeps.
+    /// Puts the guest to sleep (`systemctl suspend`, S3) and waits until it sleeps. Only a
+    /// machine made with [`super::VmBuilder::sleeps`] would wake again.
     pub fn suspend(&self, within: Duration) -> Result<()> {
         let qemu = self.running()?;
+        ensure!(self.plan.sleeps, "{} was not made to sleep (VmBuilder::sleeps)", self.name);
         let mark = qemu.qmp.mark();
         self.agent.start("systemctl suspend", b"")?;
         let slept = qemu.qmp.event_since(mark, within, |event| event.name == "SUSPEND")?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::accelerator;
 use super::console::Console;
 use crate::image::Image;
 use crate::namespace::Switch;
@@ -20,7 +21,7 @@ use crate::wait;
 /// For every machine: what a test never needs and an emulated boot pays for is off, addresses
 /// are given by name (`eth0`), and both the kernel and a login are on the serial console.
 const ARGUMENTS: &str = "root=/dev/vda console=ttyS0 net.ifnames=0 nokaslr mitigations=off \
-    apparmor=0 audit=0 cryptomgr.notests no_timer_check tsc=reliable loglevel=4 panic=0";
+    selinux=0 apparmor=0 audit=0 cryptomgr.notests no_timer_check tsc=reliable loglevel=4 panic=0";
 
 /// One network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +48,10 @@ pub(super) struct Plan {
     pub(super) cpus: u32,
     pub(super) nics: Vec<NicPlan>,
     pub(super) arguments: String,
+    /// Whether the guest will be put to sleep.
+    pub(super) sleeps: bool,
     /// Whether there is a seed disk.
     pub(super) seed: bool,
-    /// Not the first boot: the network is configured on the disk.
-    pub(super) seed_used: bool,
 }
 
 impl Default for Plan {
@@ -60,8 +61,8 @@ impl Default for Plan {
             cpus: 2,
             nics: Vec::new(),
             arguments: String::new(),
+            sleeps: false,
             seed: false,
-            seed_used: false,
         }
     }
 }
@@ -70,7 +71,7 @@ impl Plan {
     pub(super) fn to_json(&self) -> String {
         let nics: Vec<&str> = self.nics.iter().map(|nic| nic.address.as_str()).collect();
         json!({ "memory": self.memory, "cpus": self.cpus, "nics": nics,
-            "arguments": self.arguments, "seed": self.seed })
+            "arguments": self.arguments, "sleeps": self.sleeps, "seed": self.seed })
         .to_string()
     }
 
@@ -87,8 +88,8 @@ impl Plan {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            sleeps: value.get("sleeps").and_then(Value::as_bool).unwrap_or_default(),
             seed: value.get("seed").and_then(Value::as_bool).unwrap_or_default(),
-            seed_used: true,
         })
     }
 
@@ -142,6 +143,7 @@ impl Qemu {
         for socket in ["qmp.sock", "agent.sock", "console.sock"] {
             let _ = fs::remove_file(place.join(socket));
         }
+        accelerator::probe(image)?;
         let mut command = match switches.first() {
             Some(switch) => switch.command("qemu-system-x86_64"),
             None => Command::new("qemu-system-x86_64"),
@@ -215,13 +217,17 @@ fn line(place: &Path, image: &Image, plan: &Plan, taps: &[String]) -> Vec<String
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
     // The i440FX board can sleep and be woken (S3), and boots as fast as any.
     add("-machine", "pc,hpet=on,vmport=off".into());
-    add("-accel", "tcg,thread=multi,tb-size=256".into());
-    add("-cpu", "Nehalem,+rdtscp".into());
+    let [accelerator, processor] = accelerator::of_this_machine();
+    add("-accel", accelerator.into());
+    add("-cpu", processor.into());
     add("-smp", plan.cpus.to_string());
     add("-m", plan.memory.to_string());
     add("-display", "none".into());
     add("-vga", "none".into());
-    add("-kernel", image.kernel().display().to_string());
+    // qemu writes an unpacked kernel into memory at every reset, the one on waking from S3
+    // included, over the sleeping one: a machine that sleeps has to unpack its own.
+    let kernel = if plan.sleeps { image.packed_kernel() } else { image.kernel() };
+    add("-kernel", kernel.display().to_string());
     add("-initrd", image.initrd().display().to_string());
     add("-append", plan.kernel_arguments());
     // Unsafe for the host's own crash only: what the guest flushed survives the end of qemu.

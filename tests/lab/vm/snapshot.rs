@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use super::accelerator;
 use super::qemu::Plan;
 use super::{Agent, Vm, VmBuilder};
 use crate::image::Image;
@@ -88,7 +89,12 @@ impl VmBuilder {
         let qemu = process::host("qemu-system-x86_64", &["--version"])?;
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
-        let around = [&own[..], qemu.as_bytes(), cpu.as_bytes()];
+        accelerator::probe(self.image())?;
+        let [accelerator, _] = accelerator::of_this_machine();
+        // qemu.rs is the machine's board: a state fits no other.
+        let board = include_bytes!("qemu.rs");
+        let around =
+            [&own[..], qemu.as_bytes(), cpu.as_bytes(), accelerator.as_bytes(), &board[..]];
         let key = cache::key(around.into_iter().chain(prepared.iter().copied()));
         let image = self.image().clone();
         let kind = format!("frozen-{name}-{}", image.release().name());
