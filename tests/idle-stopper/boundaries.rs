@@ -139,7 +139,7 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
                 ("PrivateNetwork=yes", &[1, 2][..]),
                 ("ProtectProc=invisible", &[0]),
                 ("PrivateDevices=yes", &[3]),
-                ("ProcSubset=pid", &[2, 4, 5]),
+                ("ProcSubset=pid", &[4, 5]),
             ] {
                 let seen = look(directive)?;
                 for &index in blind {

@@ -100,7 +100,12 @@ fn every_arm64_program_starts() {
 }
 
 fn start_arm64(place: &std::path::Path) -> Result<()> {
-    for deb in debs_for("arm64")? {
+    let debs = debs_for("arm64")?;
+    ensure!(
+        debs.iter().any(|deb| deb.to_string_lossy().ends_with("_arm64.deb")),
+        "no arm64 packages: {debs:?}"
+    );
+    for deb in debs {
         lab::process::host("dpkg-deb", &["-x", &deb.to_string_lossy(), &place.to_string_lossy()])?;
     }
     for (program, argument, wanted) in [

@@ -1,6 +1,6 @@
 //! Nothing happens, and the box goes: not early, not late, and the next boot tells why.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use lab::scenario;
 
 use crate::machine::{Box, IDLE, LONG, TICK, WARNING, config};
@@ -44,6 +44,32 @@ fn a_box_that_nobody_uses_powers_itself_off_in_time() {
                 ordered.at
             );
             ensure!(journal.iter().any(|line| line.event == "powering-off"), "{journal:#?}");
+            Ok(())
+        })
+    });
+}
+
+/// A line is a decision or a change: a tick that finds the same as the last writes none, and the
+/// operator's checks, which systemd starts at each, write none either.
+#[test]
+fn a_quiet_tick_writes_nothing() {
+    scenario(|| {
+        let calm = config("").replace("idle_after = \"25s\"", "idle_after = \"1h\"");
+        Box::each(&calm, |it| {
+            it.vm
+                .sh("printf '#!/bin/sh\\necho looked\\nexit 1\\n' >/etc/guppy/idle-stopper.checks.d/queue && \
+                     chmod 755 /etc/guppy/idle-stopper.checks.d/queue")?
+                .ok()?;
+            it.wait_event("idle", LONG)?;
+            let said = |pattern: &str| -> Result<usize> {
+                let count = it.vm.sh(&format!("journalctl -b -q -o cat | grep -c '{pattern}'"))?;
+                Ok(count.stdout.trim().parse()?)
+            };
+            let (ticks, lines) = (said("^looked$")?, it.journal(0)?.len());
+            lab::wait::until_true("ten ticks", LONG, || Ok(said("^looked$")? >= ticks + 10))?;
+            ensure!(it.journal(0)?.len() == lines, "{:#?}", it.journal(0)?);
+            let by_systemd = said("Runs the checks of this box")?;
+            ensure!(by_systemd == 0, "systemd told of {by_systemd} starts and ends");
             Ok(())
         })
     });
