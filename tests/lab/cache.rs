@@ -41,7 +41,10 @@ pub fn folder_of(kind: &str, key: u64, build: impl FnOnce(&Path) -> Result<()>) 
         fs::remove_dir_all(&half).with_context(|| format!("cannot remove {}", half.display()))?;
     }
     fs::create_dir_all(&half).with_context(|| format!("cannot make {}", half.display()))?;
-    build(&half)?;
+    if let Err(error) = build(&half) {
+        let _ = fs::remove_dir_all(&half);
+        return Err(error);
+    }
     fs::rename(&half, &ready).with_context(|| format!("cannot rename {}", half.display()))?;
     Ok(ready)
 }
