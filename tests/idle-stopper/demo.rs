@@ -25,7 +25,13 @@ fn act() -> Result<()> {
         "it is up; half an hour is {IDLE} s here, the two minutes of warning are {WARNING} s"
     ));
 
-    let build = it.client.ssh_spawn(&it.key, &it.vm, "dev", "", "make --silent -f - all <<<$'all:\\n\\tsleep 1000'")?;
+    let build = it.client.ssh_spawn(
+        &it.key,
+        &it.vm,
+        "dev",
+        "",
+        "make --silent -f - all <<<$'all:\\n\\tsleep 1000'",
+    )?;
     lab::wait::until_true("the build", LONG, || Ok(it.kind("commands")? == "active"))?;
     say("ssh box make: a build begins that prints nothing and burns nothing");
     let since = it.uptime()?;

@@ -74,6 +74,7 @@ fn installed(release: Release, key: &SshKey) -> Result<Arc<Snapshot>> {
     prepared.push(key.public().as_bytes());
     let snapshot = Vm::builder(&Image::of(release)?)
         .nic_at(&switch, "10.99.0.10")
+        .sleeps()
         .user_data(&cloud_config(&repository)?)
         .frozen("idle-stopper", &prepared, |vm| {
             vm.wait_cloud_init(LONG)?;

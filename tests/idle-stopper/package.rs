@@ -126,7 +126,7 @@ fn start_arm64(place: &std::path::Path) -> Result<()> {
         "qemu-aarch64-static",
         &["-L", "/usr/aarch64-linux-gnu", &helper.to_string_lossy()],
     );
-    let error = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    let error = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(error.contains("usage: idle-stopper-helper"), "{error}");
     Ok(())
 }

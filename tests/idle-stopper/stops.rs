@@ -23,8 +23,14 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
     it.client.wait_sshd(vm, LONG)?;
     it.start_docker()?;
 
-    // A silent shell whose client says "alive" every second.
-    let silent = it.client.ssh_terminal(&it.key, vm, "dev", "-o ServerAliveInterval=1", "")?;
+    // A silent shell whose client says "alive" every second. A slow machine's answers may be late.
+    let silent = it.client.ssh_terminal(
+        &it.key,
+        vm,
+        "dev",
+        "-o ServerAliveInterval=1 -o ServerAliveCountMax=1000",
+        "",
+    )?;
     silent.wait_for("$", LONG)?;
     // A peer that is cut in mid-output, and one that is cut while silent.
     let talker = it.switch.host()?;

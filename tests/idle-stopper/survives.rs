@@ -188,7 +188,8 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
         ensure!(it.kind(kind)? == "active");
     }
 
-    // All of it ends: every watcher would stop the box now, and the installed one does.
+    // All of it ends but the hold: every watcher would stop the box now. Then the hold ends too.
+    it.configure(&config(""))?;
     drop((shell, silent, copy));
     server.kill();
     vm.sh("systemctl stop compile download image-build backup dpkg; rm /run/queue-is-full")?
@@ -200,7 +201,6 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
         })
         .with_context(|| format!("{:#?}", it.explain_at(&watcher.socket())))?;
     }
-    it.configure(&config(""))?;
     ensure!(text_of(&it.explain()?, "mode") == "stop");
     ensure!(it.kind("holds")? == "active");
     vm.sh("guppy release 1")?.ok()?;

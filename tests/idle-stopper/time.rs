@@ -45,7 +45,9 @@ fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
     scenario(|| {
         Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |it| {
             let quiet = it.wait_event("idle", LONG)?;
-            let freezer = format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.freeze");
+            let freezer = format!(
+                "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
+            );
             it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
             it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
             it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;

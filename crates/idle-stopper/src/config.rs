@@ -192,7 +192,7 @@ impl Default for Cpu {
                 "fwupd.service",
                 "getty@*",
                 "serial-getty@*",
-                "guppy-*",
+                "guppy-idle-stopper.slice",
             ]),
             daemons: list(&[
                 "docker.service",

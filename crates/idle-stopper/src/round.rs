@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::act;
 use crate::daemon::Daemon;
 use crate::decide::{Action, Input, Phase, Stage};
+use crate::sense::checks::RESULTS_FILE;
 use crate::sense::{Evidence, Sensors};
 
 /// What came of something that takes its time.
@@ -110,7 +111,9 @@ impl Round {
             (daemon.settings().clone(), is_last_look(daemon.state().phase(), daemon.clock.now()))
         };
         if config.evidence.checks {
-            let ran = act::run_checks(last_look.then_some(CHECKS_AT_MOST)).await;
+            // A stop must not hang on an old answer, nor the first tick on none.
+            let wait = last_look || !Path::new(RESULTS_FILE).exists();
+            let ran = act::run_checks(wait.then_some(CHECKS_AT_MOST)).await;
             if let Err(why) = &ran
                 && !self.checks_failed
             {

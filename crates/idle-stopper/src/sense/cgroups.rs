@@ -17,6 +17,10 @@ const MOST: usize = 4096;
 /// Slices that are entered: one for each user that is logged in, and a few.
 const MOST_SLICES: usize = 1024;
 
+/// The slice of this agent's own units. It is not entered but taken as one unit: checks and hooks
+/// come and go between two ticks, and the slice keeps what they have used.
+const OWN_SLICE: &[u8] = b"guppy-idle-stopper.slice";
+
 /// What one walk found.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups {
@@ -104,7 +108,7 @@ impl Cgroups {
         pending: &mut Vec<String>,
     ) -> Result<(), Failure> {
         let name = child.name.to_bytes();
-        let is_slice = name.ends_with(b".slice");
+        let is_slice = name.ends_with(b".slice") && name != OWN_SLICE;
         let is_root = child.slice.is_empty();
         if wanted.cpu && (is_root || !is_slice) {
             // One that vanishes between readdir and read is no error.

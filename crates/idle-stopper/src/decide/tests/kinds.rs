@@ -310,3 +310,13 @@ fn a_kind_that_is_switched_off_counts_neither_as_active_nor_as_unknown() {
     assert!(!stays_up(&world));
     assert_eq!(shown(&world, Kind::Cpu), Shown::Off);
 }
+
+#[test]
+fn what_this_agent_s_own_checks_burn_is_no_work() {
+    let mut world = World::settled();
+    world.pass(2 * HOUR, |world, span| {
+        let slice = "guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice";
+        world.burn(slice, usec(0.9, span));
+    });
+    assert!(!stays_up(&world));
+}

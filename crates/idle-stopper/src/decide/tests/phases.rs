@@ -6,7 +6,7 @@ use service::clock::Boottime;
 
 use super::world::{HOUR, MINUTE, World};
 use crate::config::{Config, Mode};
-use crate::decide::{Action, Event, Phase, STAMP_STEP};
+use crate::decide::{Action, Event, Phase};
 use crate::sense::Reading;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ fn the_stop_comes_within_one_tick_of_idle_time_and_warning_after_the_last_key() 
         world.press_key();
         let pressed = world.now;
         world.wait(2 * HOUR);
-        let earliest = pressed + world.config.idle_after + world.config.warning + STAMP_STEP;
+        let earliest = pressed + world.config.idle_after + world.config.warning + 8 * SECOND;
         let stopped = world.stopped.unwrap();
         assert!(stopped >= earliest, "{offset}: {stopped} is before {earliest}");
         assert!(stopped <= earliest + world.config.tick + SECOND, "{offset}: {stopped}");
