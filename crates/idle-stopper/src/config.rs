@@ -45,7 +45,8 @@ pub struct Config {
     /// From one reading to the next; 1s to 5min.
     #[serde(with = "span")]
     pub tick: Duration,
-    /// Rates (CPU, bytes) are averages over this; at least one tick, at most 1h.
+    /// Rates (CPU, bytes) are averages over this; at least one tick, at most 60 ticks and
+    /// `idle_after`.
     #[serde(with = "span")]
     pub window: Duration,
     /// A reading that fails counts as active for this long in all since the last known activity.
@@ -130,16 +131,28 @@ impl Default for Kinds {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tcp {
-    /// Ports of this box whose connections are watched.
+    /// Ports of this box whose connections are watched, besides ssh's 22.
     pub ports: Vec<u16>,
     /// Bytes a minute in one direction of one connection, above which it is active. ServerAlive
     /// every second makes about 5,000.
     pub bytes_per_minute: u64,
 }
 
+impl Tcp {
+    /// The ports to watch: ssh's is always among them.
+    pub fn watched(&self) -> Vec<u16> {
+        const SSH: u16 = 22;
+        let mut ports = self.ports.clone();
+        if !ports.contains(&SSH) {
+            ports.push(SSH);
+        }
+        ports
+    }
+}
+
 impl Default for Tcp {
     fn default() -> Self {
-        Self { ports: vec![22], bytes_per_minute: 20_000 }
+        Self { ports: Vec::new(), bytes_per_minute: 20_000 }
     }
 }
 
@@ -175,15 +188,13 @@ impl Default for Cpu {
                 "dbus.service",
                 "dbus-broker.service",
                 "polkit.service",
-                "cron.service",
                 "rsyslog.service",
                 "chrony.service",
                 "chronyd.service",
                 "ntpsec.service",
                 "snapd.service",
-                "amazon-ssm-agent.service",
-                "snap.amazon-ssm-agent.*",
                 "amazon-cloudwatch-agent.service",
+                // A virtual machine's host asks through it; on EC2 there is none.
                 "qemu-guest-agent.service",
                 "unattended-upgrades.service",
                 "apt-daily*",
@@ -195,6 +206,9 @@ impl Default for Cpu {
                 "guppy-idle-stopper.slice",
             ]),
             daemons: list(&[
+                // Session Manager's shells and commands run inside it.
+                "amazon-ssm-agent.service",
+                "snap.amazon-ssm-agent.*",
                 "docker.service",
                 "containerd.service",
                 "buildkit.service",
@@ -294,7 +308,9 @@ impl Validate for Config {
         span::within("warning", self.warning, second, HOUR)?;
         span::within("grace", self.grace, Duration::ZERO, DAY)?;
         span::within("tick", self.tick, second, 5 * MINUTE)?;
-        span::within("window", self.window, self.tick, HOUR)?;
+        // A reading is kept for each tick of the window: 60 of them are enough, and bounded.
+        span::within("window", self.window, self.tick, HOUR.min(60 * self.tick))?;
+        span::within("window", self.window, self.tick, self.idle_after)?;
         for (key, value) in [
             ("unknown_at_most", self.unknown_at_most),
             ("command_at_most", self.command_at_most),

@@ -99,6 +99,8 @@ impl Holds {
         lives: impl Fn(Process) -> bool,
     ) -> Vec<Hold> {
         let over = |hold: &mut Hold| {
+            // No honest daemon of this boot wrote a moment of the future.
+            hold.since = hold.since.min(now);
             // A limit that was lowered since holds for them too.
             hold.until <= now
                 || now >= hold.since + at_most

@@ -31,6 +31,9 @@ type Pending = Pin<Box<dyn Future<Output = Outcome>>>;
 /// Before the last look the operator's checks are waited for, but no longer than this.
 const CHECKS_AT_MOST: Duration = Duration::from_secs(15);
 
+/// A hold calls for a look before the next tick is due, but a thousand of them for one a second.
+const AWAKE_EVERY: Duration = Duration::from_secs(1);
+
 /// The loop and what it owns.
 pub struct Round {
     daemon: Rc<RefCell<Daemon>>,
@@ -40,6 +43,9 @@ pub struct Round {
     watchdog: Watchdog,
     status: String,
     checks_failed: bool,
+    /// When the last tick began, and whether somebody has asked for one since.
+    looked: Instant,
+    woken: bool,
     /// The order that is out; there is never more than one.
     pending: Option<Pending>,
 }
@@ -64,6 +70,8 @@ impl Round {
             watchdog: Watchdog::from_env(),
             status: String::new(),
             checks_failed: false,
+            looked: Instant::now(),
+            woken: false,
             pending: None,
         })
     }
@@ -72,7 +80,10 @@ impl Round {
     pub async fn go_on(&mut self) {
         self.tick().await;
         loop {
-            let due = self.instant_of(self.daemon.borrow().next_tick());
+            let mut due = self.instant_of(self.daemon.borrow().next_tick());
+            if self.woken {
+                due = due.min(self.looked + AWAKE_EVERY);
+            }
             // Only this loop pings, and only after a turn: one that hangs is restarted.
             let ping = self.watchdog.interval().map(|interval| Instant::now() + interval);
             let until = ping.map_or(due, |ping| ping.min(due));
@@ -82,7 +93,7 @@ impl Round {
                         self.tick().await;
                     }
                 }
-                () = self.wake.notified() => self.tick().await,
+                () = self.wake.notified() => self.woken = true,
                 outcome = next(&mut self.pending) => self.outcome(outcome).await,
                 signal = self.signals.next() => match signal {
                     Signal::Reload => {
@@ -101,8 +112,11 @@ impl Round {
     }
 
     async fn tick(&mut self) {
+        self.woken = false;
+        self.looked = Instant::now();
+        let began = self.daemon.borrow().clock.now();
         let evidence = self.read().await;
-        self.decide(Input::Evidence(&evidence)).await;
+        self.decide(Input::Evidence(&evidence, began)).await;
     }
 
     async fn read(&mut self) -> Evidence {

@@ -27,8 +27,12 @@ use crate::sense::{Hold, Process};
 
 /// Members may release anybody's hold.
 const GROUP: &str = "guppy";
-/// Where people's uids are (login.defs(5), UID_MIN and UID_MAX).
-const PEOPLE: std::ops::RangeInclusive<u32> = 1000..=60_000;
+/// Below this are system users (login.defs(5), UID_MIN).
+const FIRST_PERSON: u32 = 1000;
+/// What systemd gives to services for a time (systemd.exec(5), DynamicUser=).
+const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+/// `nobody`.
+const NOBODY: u32 = 65_534;
 
 /// The service; clones share the daemon.
 #[derive(Clone, Debug)]
@@ -164,7 +168,9 @@ where
 }
 
 fn may_hold(caller: &Caller) -> bool {
-    caller.is_root() || PEOPLE.contains(&caller.uid) || caller.in_group(GROUP)
+    let uid = caller.uid;
+    let is_person = uid >= FIRST_PERSON && !DYNAMIC.contains(&uid) && uid != NOBODY;
+    caller.is_root() || is_person || caller.in_group(GROUP)
 }
 
 /// The caller's process. Its number may be another's by now, so its start is read at once; the

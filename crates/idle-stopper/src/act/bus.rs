@@ -42,6 +42,15 @@ trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
 }
 
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Job",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Job {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn state(&self) -> zbus::Result<String>;
+}
+
 /// Has logind power the box off. Block locks are respected: `-ignore-inhibit` is not ours.
 ///
 /// # Errors
@@ -93,23 +102,36 @@ pub async fn start(unit: &str) -> Result<(), String> {
     .map(drop)
 }
 
-/// Starts a oneshot unit and waits until it has ended, well or not.
+/// Starts a oneshot unit and waits until it has ended, well or not: until then its job lives.
 ///
 /// # Errors
 /// Whatever systemd says, and that the unit failed or still runs after `at_most`.
 pub async fn start_and_wait(unit: &str, at_most: Duration) -> Result<(), String> {
-    start(unit).await?;
     let deadline = Instant::now() + at_most;
-    loop {
-        match active_state(unit).await?.as_deref() {
-            // A oneshot unit that has ended is inactive, or forgotten altogether.
-            None | Some("inactive" | "active") => return Ok(()),
-            Some("failed") => return Err(format!("{unit} failed (see: systemctl status {unit})")),
-            Some(_) if Instant::now() >= deadline => {
-                return Err(format!("{unit} still runs after {at_most:?}"));
-            }
-            Some(_) => sleep(LOOK_EVERY).await,
+    let bus = within("the system bus", zbus::Connection::system()).await?;
+    let job =
+        within(unit, async { ManagerProxy::new(&bus).await?.start_unit(unit, "replace").await })
+            .await?;
+    while within(unit, is_queued(&bus, &job)).await? {
+        if Instant::now() >= deadline {
+            return Err(format!("{unit} still runs after {at_most:?}"));
         }
+        sleep(LOOK_EVERY).await;
+    }
+    match active_state(unit).await?.as_deref() {
+        Some("failed") => Err(format!("{unit} failed (see: systemctl status {unit})")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a job still waits or runs; one that has ended has no object any more.
+async fn is_queued(bus: &zbus::Connection, job: &OwnedObjectPath) -> zbus::Result<bool> {
+    match JobProxy::builder(bus).path(job).build().await?.state().await {
+        Ok(_) => Ok(true),
+        Err(zbus::Error::FDO(error)) if matches!(*error, zbus::fdo::Error::UnknownObject(_)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }
 

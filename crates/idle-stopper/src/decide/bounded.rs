@@ -35,7 +35,7 @@ impl FirstSeen {
         let mut seen = BTreeMap::new();
         let (mut live, mut old) = (Vec::new(), Vec::new());
         for thing in things {
-            let since = before.get(&thing.id).copied().unwrap_or(now);
+            let since = before.get(&thing.id).copied().unwrap_or(now).min(now);
             let list = if now.since(since) <= at_most { &mut live } else { &mut old };
             list.push(thing.what);
             seen.insert(thing.id, since);

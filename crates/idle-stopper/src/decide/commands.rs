@@ -48,6 +48,6 @@ fn is_dead(host: IpAddr, sockets: &Reading<Vec<Socket>>) -> bool {
 
 /// Data is on its way and nobody has acknowledged anything for half a minute: measured, a cut link
 /// reaches backoff 5 after 11 s and 6 after 21 s, a slow one does not.
-pub(super) const fn is_unanswered(socket: &Socket) -> bool {
+const fn is_unanswered(socket: &Socket) -> bool {
     socket.unacked > 0 && socket.last_ack_ms > 30_000 && socket.backoff >= 5
 }

@@ -117,8 +117,9 @@ enum Class {
 fn class(path: &str, cpu: &Cpu) -> Class {
     let name = short(path);
     let among = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
-    // Session scopes and user managers are people's, whatever a pattern for services says.
-    if path.starts_with("user.slice/") {
+    // Sessions, user managers and machines are people's, whatever a pattern for services says
+    // (a machine's unit is systemd-nspawn@NAME.service).
+    if path.starts_with("user.slice/") || path.starts_with("machine.slice/") {
         Class::Work
     } else if among(&cpu.baseline) {
         Class::Baseline

@@ -1,5 +1,6 @@
 //! Every kind of evidence judged at one tick, with what must be carried to the next.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use service::clock::Boottime;
@@ -101,8 +102,24 @@ impl Default for Memory {
 
 impl Memory {
     /// What a daemon of the same boot begins with.
-    pub(super) fn resumed(stamps: Stamps, first_seen: FirstSeen) -> Self {
-        Self { stamps, first_seen, ..Self::default() }
+    pub(super) fn resumed(
+        stamps: Stamps,
+        first_seen: FirstSeen,
+        unknown_spent: &BTreeMap<Kind, Duration>,
+    ) -> Self {
+        let mut memory = Self { stamps, first_seen, ..Self::default() };
+        for (kind, spent) in unknown_spent {
+            memory.kind_mut(*kind).unknown_spent = *spent;
+        }
+        memory
+    }
+
+    pub(super) fn unknown_spent(&self) -> BTreeMap<Kind, Duration> {
+        Kind::ALL
+            .into_iter()
+            .map(|kind| (kind, self.kind(kind).unknown_spent))
+            .filter(|(_, spent)| !spent.is_zero())
+            .collect()
     }
 
     #[expect(clippy::indexing_slicing, reason = "the array has a place for every Kind")]

@@ -77,7 +77,13 @@ impl Kind {
     pub const fn is_presence(self) -> bool {
         matches!(
             self,
-            Self::Terminals | Self::Commands | Self::Inhibitors | Self::Holds | Self::Builds
+            Self::Terminals
+                | Self::Commands
+                | Self::Builds
+                | Self::Inhibitors
+                | Self::Packages
+                | Self::Holds
+                | Self::Checks
         )
     }
 }

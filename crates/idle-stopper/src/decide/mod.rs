@@ -41,8 +41,9 @@ use crate::sense::Evidence;
 /// What `decide` is told.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A tick: everything was read.
-    Evidence(&'a Evidence),
+    /// A tick: everything was read, from this moment on. Reading may take its time when D-Bus or
+    /// a check is slow; that is no gap.
+    Evidence(&'a Evidence, Boottime),
     /// The pre-stop hooks have ended, well or not, and everything was read once more.
     HooksEnded(&'a Evidence),
     /// logind or systemd has taken the order to power off.
@@ -181,7 +182,10 @@ pub fn decide(
 ) -> (State, Vec<Action>) {
     let mut actions = Vec::new();
     match input {
-        Input::Evidence(evidence) => tick(&mut state, evidence, config, now, &mut actions),
+        Input::Evidence(evidence, began) => {
+            state.notice_gap(config, began, &mut actions);
+            tick(&mut state, evidence, config, now, &mut actions);
+        }
         Input::HooksEnded(evidence) => {
             state.after_hooks(evidence, config, now, &mut actions);
         }
@@ -198,9 +202,13 @@ fn tick(
     now: Boottime,
     actions: &mut Vec<Action>,
 ) {
-    state.notice_gap(config, now, actions);
     let activity = state.judge(evidence, config, now, actions);
     state.last_tick = Some(now);
+    let only_observed = matches!(state.phase, Phase::Stopping { stage: Stage::Observed, .. });
+    if only_observed && config.mode == Mode::Stop {
+        // The role has come since: the warning is due.
+        state.phase = Phase::Idle { since: state.last_activity.at };
+    }
     match state.phase.clone() {
         Phase::Settling { until, .. } => state.settle(until, now, actions),
         Phase::Active { .. } | Phase::Idle { .. } => {
@@ -208,6 +216,9 @@ fn tick(
         }
         Phase::Warned { stop_at, .. } => match activity {
             Some(what) => state.cancel(what, now, actions),
+            None if now < state.quiet_from + config.idle_after => {
+                state.cancel("idle_after was raised".to_owned(), now, actions);
+            }
             None if now >= stop_at => state.begin_stop(config, now, actions),
             None => {}
         },

@@ -7,7 +7,7 @@ use service::clock::Boottime;
 
 use super::bounded::blocks;
 use super::{Action, Event, Kind, Phase, Stage, State};
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::sense::{Evidence, Reading};
 
 /// systemd needs a moment to end hooks that have overrun.
@@ -38,18 +38,22 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        if !matches!(&self.phase, Phase::Stopping { stage: Stage::Hooks { .. }, .. }) {
+        let Phase::Stopping { since, stage: Stage::Hooks { .. }, .. } = self.phase else {
             return;
-        }
+        };
         self.judge(evidence, config, now, actions);
+        // Nor does what they moved call off an order that is refused and repeated.
+        self.memory.forget_rates();
         self.last_tick = Some(now);
         let back = Kind::ALL.into_iter().filter(|kind| kind.is_presence()).find_map(|kind| {
             let state = self.kind(kind);
-            state.is_active().then(|| format!("{}: {}", kind.name(), state.detail))
+            // A tick in mid-hooks may have seen the key already.
+            let back = state.last_active.is_some_and(|at| at >= since);
+            back.then(|| format!("{}: {}", kind.name(), state.detail))
         });
         match back {
             Some(what) => self.cancel(what, now, actions),
-            None => self.order(evidence, now, actions),
+            None => self.order(evidence, config, now, actions),
         }
     }
 
@@ -74,17 +78,28 @@ impl State {
                     actions,
                 );
             }
-            Stage::Waiting { .. } => self.order(evidence, now, actions),
+            Stage::Waiting { .. } => self.order(evidence, config, now, actions),
             Stage::Observed | Stage::Asked => {}
         }
     }
 
     /// Orders the power-off: from logind, and by force when logind cannot be had or only locks
     /// that no longer count stand against it.
-    fn order(&mut self, evidence: &Evidence, now: Boottime, actions: &mut Vec<Action>) {
+    fn order(
+        &mut self,
+        evidence: &Evidence,
+        config: &Config,
+        now: Boottime,
+        actions: &mut Vec<Action>,
+    ) {
         let Phase::Stopping { since, refusals, .. } = self.phase else {
             return;
         };
+        // A reload in mid-stop.
+        if config.mode == Mode::Observe {
+            self.phase = Phase::Stopping { since, refusals, stage: Stage::Observed };
+            return;
+        }
         // By now every lock still held is past inhibit_at_most: a younger one is activity, and
         // activity has cancelled.
         let only_old_locks = match &evidence.inhibitors {

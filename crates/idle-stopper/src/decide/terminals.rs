@@ -49,5 +49,6 @@ pub(super) fn judge(stamps: &mut Stamps, terminals: &[Terminal], now: Boottime) 
 /// Whoever has just logged in is there before the first key. A program opens panes and ptys of its
 /// own at any hour, and nobody has a terminal without a session leader.
 fn is_arrival(terminal: &Terminal) -> bool {
-    terminal.leader != 0 && !terminal.what.starts_with("tmux") && !terminal.what.starts_with("pty")
+    terminal.leader != 0
+        && (terminal.what.starts_with("ssh ") || terminal.what.starts_with("Tailscale SSH"))
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use service::clock::Boottime;
 
-use super::commands::is_unanswered;
 use super::meter::Meter;
 use super::verdict::Verdict;
 use crate::config::{Config, Disk};
@@ -29,7 +28,6 @@ pub(super) fn tcp(
 ) -> Verdict {
     let flows = sockets
         .iter()
-        .filter(|socket| !is_unanswered(socket))
         .flat_map(|socket| {
             [
                 ((socket.cookie, Direction::In), socket.received),

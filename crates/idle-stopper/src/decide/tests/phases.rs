@@ -114,7 +114,7 @@ fn hooks_that_never_end_are_not_waited_for() {
     let mut ordered = false;
     for _ in 0..40 {
         now = state.next_tick(&world.config, now);
-        let input = crate::decide::Input::Evidence(&evidence);
+        let input = crate::decide::Input::Evidence(&evidence, now);
         let (next, actions) = crate::decide::decide(state, input, &world.config, now);
         state = next;
         ordered |= actions.contains(&Action::PowerOff);

@@ -90,7 +90,7 @@ impl World {
     /// One tick at this very moment.
     pub(super) fn look(&mut self) {
         let evidence = self.evidence.clone();
-        self.step(Input::Evidence(&evidence));
+        self.step(Input::Evidence(&evidence, self.now));
     }
 
     fn step(&mut self, input: Input<'_>) {

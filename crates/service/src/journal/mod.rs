@@ -4,12 +4,13 @@
 //! A field keeps its name in capitals: `guppy_event` becomes `GUPPY_EVENT=`, `message_id` becomes
 //! `MESSAGE_ID=`. `journalctl -p` works: error 3, warn 4, info 6, debug 7.
 
+mod native;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::panic;
 
 use tracing::level_filters::LevelFilter;
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
@@ -17,13 +18,13 @@ use tracing_subscriber::registry::Registry;
 /// is SYSLOG_IDENTIFIER (`guppy-idle-stopper`). Only the first call counts.
 pub fn init(identifier: &str) {
     let journal = if connected(std::env::var("JOURNAL_STREAM").ok().as_deref(), io::stderr()) {
-        tracing_journald::layer().ok()
+        native::Journal::new(identifier).ok()
     } else {
         None
     };
     let set = match journal {
         Some(journal) => tracing::subscriber::set_global_default(
-            Registry::default().with(LevelFilter::INFO).with(fields(journal, identifier)),
+            Registry::default().with(LevelFilter::INFO).with(journal),
         ),
         None => tracing::subscriber::set_global_default(
             tracing_subscriber::fmt()
@@ -41,17 +42,6 @@ pub fn init(identifier: &str) {
             tracing::error!(guppy_event = "panic", "{}", panic.to_string().replace('\n', " "));
         }));
     }
-}
-
-fn fields(journal: tracing_journald::Layer, identifier: &str) -> tracing_journald::Layer {
-    journal
-        .with_field_prefix(None)
-        .with_syslog_identifier(identifier.to_owned())
-        .with_priority_mappings(PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            ..PriorityMappings::new()
-        })
 }
 
 /// Whether `stream` is the socket that `$JOURNAL_STREAM` names (systemd.exec(5)): it may be set
