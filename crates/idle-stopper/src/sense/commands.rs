@@ -159,12 +159,15 @@ pub(super) fn line(words: &[Vec<u8>]) -> Line {
     let word = |at: usize| words.get(at).map(Vec::as_slice).unwrap_or_default();
     let program = basename(word(0));
     let told = match program {
-        b"tailscaled" => words.iter().find_map(|word| word.strip_prefix(b"--cmd=")),
-        b"su" => words
-            .iter()
-            .position(|word| word == b"-c")
-            .and_then(|at| words.get(at + 1))
-            .map(Vec::as_slice),
+        b"tailscaled" => words.iter().find_map(|word| match word.as_slice() {
+            b"--shell" => Some(b"shell".as_slice()),
+            word => word.strip_prefix(b"--cmd="),
+        }),
+        b"su" => match words.iter().position(|word| word == b"-c") {
+            Some(at) => words.get(at + 1).map(Vec::as_slice),
+            // Tailscale's: a shell without a terminal, as an IDE asks for.
+            None => (word(1) == b"-w").then_some(b"shell".as_slice()),
+        },
         _ if program.ends_with(b"sh") && word(1) == b"-c" => Some(word(2)),
         _ => None,
     };
