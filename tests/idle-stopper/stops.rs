@@ -125,6 +125,28 @@ fn neither_crashes_nor_a_typo_make_the_box_eternal() {
     });
 }
 
+/// The role's word stands where no typo of a person's reaches it, not even at the first start.
+#[test]
+fn a_folder_that_cannot_be_read_does_not_take_the_role_back() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            it.vm
+                .sh(&format!(
+                    "systemctl stop {UNIT} && rm -r /run/guppy-idle-stopper/* && \
+                     echo 'mode = stop' >/etc/guppy/idle-stopper.toml && \
+                     chmod 700 /etc/guppy/idle-stopper.d && systemctl start {UNIT}"
+                ))?
+                .ok()?;
+            let told = it.wait_event("config-error", LONG)?;
+            ensure!(told.text.contains("idle-stopper.d: cannot read it"), "{}", told.text);
+            ensure!(told.text.contains("idle-stopper.toml:1"), "{}", told.text);
+            let explained = it.explain()?;
+            ensure!(crate::machine::text_of(&explained, "mode") == "stop", "{explained:#}");
+            Ok(())
+        })
+    });
+}
+
 /// Observing does all but stop.
 #[test]
 fn the_bare_package_only_observes() {

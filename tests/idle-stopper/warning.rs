@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use lab::scenario;
 
-use crate::machine::{Box, IDLE, LONG, config};
+use crate::machine::{Box, IDLE, LONG, TICK, config};
 
 const MESSAGE: &str = "this box stops in";
 
@@ -48,7 +48,8 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
             let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
             ensure!(cancelled.text.contains("ssh dev"), "{}", cancelled.text);
             plain.wait_for("this box stays up", LONG)?;
-            vm.stays_on(Duration::from_secs_f64(IDLE / 2.0))
+            // Past the moment at which it would have stopped, and not yet idle again.
+            vm.stays_on(Duration::from_secs_f64(20.0 + TICK))
         })
     });
 }

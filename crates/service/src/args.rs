@@ -73,7 +73,10 @@ impl Daemon {
             Args { config: Paths::of(self.name), socket: None, state_dir, check_config: false };
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("config") => args.config.file = parser.value()?.into(),
+                Long("config") => {
+                    args.config.file = parser.value()?.into();
+                    args.config.role = PathBuf::new();
+                }
                 Long("config-dir") => args.config.dropins = parser.value()?.into(),
                 Long("socket") => args.socket = Some(parser.value()?.into()),
                 Long("state-dir") => args.state_dir = parser.value()?.into(),
@@ -95,7 +98,8 @@ impl Daemon {
 
 Usage: guppy-{name} [OPTIONS]
 
-  --config PATH      the config [default: /etc/guppy/{name}.toml]
+  --config PATH      the config [default: /etc/guppy/{name}.toml over what packages ship
+                     in /usr/lib/guppy/{name}.d]
   --config-dir PATH  its drop-ins, *.toml [default: /etc/guppy/{name}.d]
   --socket PATH      listen here [default: the socket handed over by systemd]
   --state-dir PATH   own state [default: $RUNTIME_DIRECTORY, else /run/guppy-{name}]
@@ -164,7 +168,10 @@ mod tests {
     fn every_path_can_be_said() {
         let line = "--config a --config-dir=b --socket c --state-dir d --check-config";
         let args = args(line, Some("/run/other"));
-        assert_eq!(args.config, Paths { file: "a".into(), dropins: "b".into() });
+        assert_eq!(
+            args.config,
+            Paths { role: PathBuf::new(), file: "a".into(), dropins: "b".into() }
+        );
         assert_eq!((args.socket, args.state_dir), (Some("c".into()), "d".into()));
         assert!(args.check_config);
     }

@@ -57,6 +57,9 @@ impl Invalid {
 /// Where the config is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
+    /// The folder of drop-ins that packages ship, read first: a role's word stands there, where
+    /// no person's typo reaches it. It may be absent.
+    pub role: PathBuf,
     /// The main file. It may be absent.
     pub file: PathBuf,
     /// The folder of drop-ins. It may be absent. In it, names that end in `.toml` and do not
@@ -65,10 +68,11 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// `/etc/guppy/NAME.toml` and `/etc/guppy/NAME.d`.
+    /// `/usr/lib/guppy/NAME.d`, `/etc/guppy/NAME.toml` and `/etc/guppy/NAME.d`.
     pub fn of(name: &str) -> Self {
         let folder = Path::new("/etc/guppy");
         Self {
+            role: format!("/usr/lib/guppy/{name}.d").into(),
             file: folder.join(format!("{name}.toml")),
             dropins: folder.join(format!("{name}.d")),
         }
@@ -76,18 +80,20 @@ impl Paths {
 
     /// The files to read, in order, and what is wrong with the folder.
     fn files(&self) -> (Vec<PathBuf>, Vec<Fault>) {
-        let mut files = Vec::new();
+        let (mut files, mut faults) = (Vec::new(), Vec::new());
+        match dropins(&self.role) {
+            Ok(dropins) => files.extend(dropins),
+            Err(fault) => faults.push(fault),
+        }
         match fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             _ => files.push(self.file.clone()),
         }
         match dropins(&self.dropins) {
-            Ok(dropins) => {
-                files.extend(dropins);
-                (files, Vec::new())
-            }
-            Err(fault) => (files, vec![fault]),
+            Ok(dropins) => files.extend(dropins),
+            Err(fault) => faults.push(fault),
         }
+        (files, faults)
     }
 }
 

@@ -69,7 +69,9 @@ struct Etc {
 impl Etc {
     fn new(files: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join("x.d")).unwrap();
+        for drop_ins in ["x.d", "role.d"] {
+            fs::create_dir(folder.path().join(drop_ins)).unwrap();
+        }
         let new = Self { folder };
         for (name, text) in files {
             new.write(name, text);
@@ -86,7 +88,7 @@ impl Etc {
     }
 
     fn paths(&self) -> Paths {
-        Paths { file: self.path("x.toml"), dropins: self.path("x.d") }
+        Paths { role: self.path("role.d"), file: self.path("x.toml"), dropins: self.path("x.d") }
     }
 
     fn load(&self) -> Result<Config, ConfigError> {
@@ -112,7 +114,11 @@ impl Etc {
 fn nothing_there_is_the_defaults() {
     let folder = TempDir::new().unwrap();
     let nowhere = folder.path().join("none");
-    let paths = Paths { file: nowhere.join("x.toml"), dropins: nowhere.join("x.d") };
+    let paths = Paths {
+        role: nowhere.join("r.d"),
+        file: nowhere.join("x.toml"),
+        dropins: nowhere.join("x.d"),
+    };
     assert_eq!(load::<Config>(&paths).unwrap(), Config::default());
 }
 
@@ -127,6 +133,20 @@ fn later_files_win_key_by_key_and_arrays_are_replaced() {
     assert_eq!(config.mode, Mode::Stop);
     assert_eq!(config.idle_after, Duration::from_secs(7800));
     assert_eq!(config.tcp, Tcp { ports: vec![443], floor: 5 });
+}
+
+#[test]
+fn what_packages_ship_is_read_first_and_survives_a_broken_etc() {
+    let etc = Etc::new(&[("role.d/10-role.toml", "mode = \"stop\"\nidle_after = \"1h\"\n")]);
+    etc.write("x.toml", "idle_after = \"2h\"\n");
+    assert_eq!(etc.config().mode, Mode::Stop);
+    assert_eq!(etc.config().idle_after, Duration::from_secs(7200));
+    etc.write("x.toml", "mode = observe\n");
+    let live = Live::<Config>::start(etc.paths(), None);
+    assert!(live.error().is_some());
+    assert_eq!(live.config().mode, Mode::Stop);
+    etc.write("x.toml", "mode = \"observe\"\n");
+    assert_eq!(etc.config().mode, Mode::Observe);
 }
 
 #[test]
