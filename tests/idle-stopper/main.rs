@@ -8,5 +8,6 @@ mod package;
 mod quiet;
 mod stops;
 mod survives;
+mod tailscale;
 mod time;
 mod warning;

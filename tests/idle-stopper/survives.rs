@@ -23,19 +23,24 @@ const KINDS: [&str; 11] = [
     "checks",
 ];
 
+/// A config with one kind of evidence switched on.
+pub(crate) fn only(kind: &str) -> String {
+    let switches: String =
+        KINDS.iter().map(|each| format!("{each} = {}\n", *each == kind)).collect();
+    format!("{}\n[evidence]\n{switches}", config(""))
+}
+
 /// A daemon beside the installed one: the same program and user, mode observe, one kind only.
-struct Watcher {
+pub(crate) struct Watcher {
     kind: &'static str,
 }
 
 impl Watcher {
-    fn start(it: &Box, kind: &'static str) -> Result<Self> {
-        let switches: String =
-            KINDS.iter().map(|each| format!("{each} = {}\n", *each == kind)).collect();
+    pub(crate) fn start(it: &Box, kind: &'static str) -> Result<Self> {
         let dir = format!("/run/watch-{kind}");
         it.vm.write_file(
             &format!("{dir}.toml"),
-            format!("{}\n[evidence]\n{switches}", config("mode = \"observe\"")).as_bytes(),
+            format!("mode = \"observe\"\n{}", only(kind)).as_bytes(),
         )?;
         // Its sandbox is the installed unit's in what could blind it; the rest is proven elsewhere.
         it.vm
@@ -49,7 +54,7 @@ impl Watcher {
         Ok(Self { kind })
     }
 
-    fn socket(&self) -> String {
+    pub(crate) fn socket(&self) -> String {
         format!("--socket /run/watch-{}/sock", self.kind)
     }
 
@@ -63,7 +68,7 @@ impl Watcher {
         .with_context(|| format!("{:#?}", it.explain_at(&self.socket())))
     }
 
-    fn would_have_stopped(&self, it: &Box, since: f64) -> Result<bool> {
+    pub(crate) fn would_have_stopped(&self, it: &Box, since: f64) -> Result<bool> {
         let lines = journal_of(&it.vm, &format!("guppy-watch-{}.service", self.kind), 0)?;
         Ok(lines.iter().any(|line| line.event == "stopping" && line.at > since))
     }
@@ -175,11 +180,6 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
     ensure!(!it.has_stopped_since(since)?);
 
     // A box whose only reason is the hold, then one whose only reason is the check.
-    let only = |kind: &str| {
-        let switches: String =
-            KINDS.iter().map(|each| format!("{each} = {}\n", *each == kind)).collect();
-        format!("{}\n[evidence]\n{switches}", config(""))
-    };
     for kind in ["holds", "checks"] {
         it.configure(&only(kind))?;
         let since = it.uptime()?;

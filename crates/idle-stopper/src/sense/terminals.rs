@@ -222,21 +222,31 @@ fn describe(name: &str, leader: &Entry, world: World<'_>) -> Option<What> {
     Some(What::Told(told))
 }
 
-/// `login -f alice -h 100.64.0.2 -p`, as tailscaled runs it (ssh/tailssh/incubator.go); on some
-/// releases without the name or the host.
-pub(super) fn tailscale(login: &[Vec<u8>]) -> String {
-    let mut words = login.iter().skip(1).map(Vec::as_slice);
+/// tailscaled's child, which leads the terminal or is on the way to it (ssh/tailssh/incubator.go):
+/// `login -f alice -h 100.64.0.2 -p`, whose name Debian 12's login blanks and which Debian 13's
+/// replaces by one string, `login -- alice`; `su -w SSH_AUTH_SOCK -l alice -c CMD`; or
+/// `tailscaled be-child ssh --local-user=alice --remote-ip=100.64.0.2 …`.
+pub(super) fn tailscale(child: &[Vec<u8>]) -> String {
+    let words = child.iter().flat_map(|word| word.split(|byte| *byte == b' '));
+    let mut words = words.filter(|word| !word.is_empty());
+    let login = words.next().is_some_and(|word| word.ends_with(b"login"));
     let mut user = None;
     let mut host = None;
     while let Some(word) = words.next() {
-        match word {
-            b"-h" => host = words.next(),
-            _ if word.starts_with(b"-") || user.is_some() => {}
-            _ => user = Some(word),
+        if let Some(name) = word.strip_prefix(b"--local-user=") {
+            user = user.or(Some(name));
+        } else if let Some(address) = word.strip_prefix(b"--remote-ip=") {
+            host = host.or(Some(address));
+        } else if word == b"-h" && login {
+            host = words.next();
+        } else if word == b"-l" && !login {
+            user = user.or_else(|| words.next());
+        } else if login && user.is_none() && !word.starts_with(b"-") {
+            user = Some(word);
         }
     }
     let mut text = String::from("Tailscale SSH");
-    if let Some(user) = user.filter(|user| *user != b"be-child") {
+    if let Some(user) = user {
         text.push(' ');
         text.push_str(&printable(user, 64));
     }

@@ -97,7 +97,10 @@ fn tailscales_login_names_its_user_and_host_where_it_does() {
         tailscale(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>())
     };
     assert_eq!(told(&["login", "-f", "-h", "100.64.0.2"]), "Tailscale SSH from 100.64.0.2");
-    assert_eq!(told(&["login", "--", "bob"]), "Tailscale SSH bob");
+    assert_eq!(told(&["login", "-f", "", "", "", "-h", "h", "-p"]), "Tailscale SSH from h");
+    assert_eq!(told(&["login -- bob", "", ""]), "Tailscale SSH bob");
+    assert_eq!(told(&[&SU[..], &["-c", "ls -l x"]].concat()), "Tailscale SSH bob");
+    assert_eq!(told(&BE_CHILD), "Tailscale SSH bob from 100.64.0.1");
     assert_eq!(told(&["login", "-f", "bob", "-h", "h", "-p"]), "Tailscale SSH bob from h");
     assert_eq!(told(&["tailscaled", "be-child", "ssh"]), "Tailscale SSH");
     assert_eq!(told(&[]), "Tailscale SSH");
