@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use service::clock::Boottime;
+use service::clock::{Boottime, Timer};
 use service::notify::{self, Watchdog};
 use service::signals::{Signal, Signals};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::act;
@@ -40,6 +40,7 @@ pub struct Round {
     wake: Rc<Notify>,
     sensors: Sensors,
     signals: Signals,
+    timer: Timer,
     watchdog: Watchdog,
     status: String,
     checks_failed: bool,
@@ -67,6 +68,7 @@ impl Round {
             wake,
             sensors: Sensors::new(),
             signals: Signals::new()?,
+            timer: Timer::new()?,
             watchdog: Watchdog::from_env(),
             status: String::new(),
             checks_failed: false,
@@ -88,7 +90,7 @@ impl Round {
             let ping = self.watchdog.interval().map(|interval| Instant::now() + interval);
             let until = ping.map_or(due, |ping| ping.min(due));
             tokio::select! {
-                () = sleep_until(until) => {
+                () = self.timer.after(until.saturating_duration_since(Instant::now())) => {
                     if Instant::now() >= due {
                         self.tick().await;
                     }

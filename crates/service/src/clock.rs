@@ -4,11 +4,18 @@
 use std::fmt;
 use std::io;
 use std::ops::Add;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A moment: milliseconds of CLOCK_BOOTTIME. Moments of different boots do not compare.
 #[derive(
@@ -96,6 +103,55 @@ impl Clock {
         if let Self::Driven(millis) = self {
             let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
             millis.fetch_add(span, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A timer of the kernel's, which goes on in suspend. tokio's own wakes the process up to three
+/// times for one sleep of 20 s: at each level of its wheel.
+#[derive(Debug)]
+pub struct Timer(AsyncFd<OwnedFd>);
+
+impl Timer {
+    /// A timer that is not running. Inside a runtime.
+    ///
+    /// # Errors
+    /// Those of timerfd_create(2) and epoll_ctl(2).
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
+        // SAFETY: an OwnedFd is open and stays the same one until it is dropped, and nothing takes
+        // it out of the AsyncFd.
+        #[allow(unsafe_code, reason = "tokio has no safe way to wait for a descriptor")]
+        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
+        Ok(Self(timer?))
+    }
+
+    /// Waits for a span that begins now; one at a time.
+    pub async fn after(&self, span: Duration) {
+        if self.wait(span).await.is_err() {
+            tokio::time::sleep(span).await;
+        }
+    }
+
+    async fn wait(&self, span: Duration) -> io::Result<()> {
+        // Zero would switch it off.
+        let span = span.max(Duration::from_nanos(1));
+        let it_value = Timespec {
+            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(span.subsec_nanos()),
+        };
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timer = Itimerspec { it_interval, it_value };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &timer)?;
+        loop {
+            let mut ready = self.0.readable().await?;
+            // An earlier span may have left it marked as ready: only the count says that it is.
+            match rustix::io::read(&self.0, &mut [0_u8; 8]) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }

@@ -1,0 +1,60 @@
+//! `docker build` from another machine: the client is there, the step runs here and only sleeps.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{Image, Vm, scenario};
+
+use crate::machine::{Box, IDLE, LONG, WARNING};
+use crate::survives::{Watcher, only};
+
+#[test]
+fn a_remote_docker_build_that_sleeps_keeps_the_box_up() {
+    scenario(|| Box::each(&only("builds"), over_ssh));
+}
+
+fn over_ssh(it: Box) -> Result<()> {
+    it.start_docker()?;
+    let client = Vm::builder(&Image::of(it.vm.image().release())?).nic(&it.switch).boot()?;
+    client.wait_booted(LONG)?;
+    client.write_file("/root/.ssh/id", &std::fs::read(it.key.folder().join("key"))?)?;
+    client
+        .write_file(
+            "/root/.ssh/config",
+            b"Host *\nIdentityFile /root/.ssh/id\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n",
+        )
+        .context("the client's ssh")?;
+    client
+        .sh("chmod 600 /root/.ssh/* && install -d /root/context && \
+             printf 'FROM box\\nRUN sleep 100000\\n' >/root/context/Dockerfile")?
+        .ok()?;
+    let build = format!(
+        "export HOME=/root DOCKER_BUILDKIT=1 DOCKER_HOST=ssh://dev@{}; exec docker build --no-cache -q /root/context",
+        it.vm.address()
+    );
+    client.service("remote-build", &build)?;
+
+    // Only builds count for the installed daemon, and only commands for the one beside it.
+    let commands = Watcher::start(&it, "commands")?;
+    lab::wait::until_true("the step to be seen", LONG, || Ok(it.kind("builds")? == "active"))
+        .with_context(|| {
+            format!("{:?}", client.sh("journalctl -u remote-build -o cat").map(|log| log.stdout))
+        })?;
+    let since = it.uptime()?;
+    it.vm.stays_on(Duration::from_secs_f64(3.2 * IDLE))?;
+    ensure!(!it.has_stopped_since(since)? && it.kind("builds")? == "active", "{:#}", it.explain()?);
+    ensure!(
+        !commands.would_have_stopped(&it, since)?,
+        "docker system dial-stdio is no command: {:#}",
+        it.explain_at(&commands.socket())?
+    );
+
+    client.sh("systemctl stop remote-build")?.ok()?;
+    let off = it.vm.wait_power_off(LONG)?;
+    lab::say(format_args!(
+        "off {:.0} s after its start; nothing but the build kept it up",
+        off.after.as_secs_f64()
+    ));
+    ensure!(off.after.as_secs_f64() > 3.2 * IDLE + WARNING);
+    Ok(())
+}
