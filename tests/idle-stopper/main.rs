@@ -6,7 +6,6 @@ mod crashes;
 mod machine;
 mod package;
 mod quiet;
-mod remote_build;
 mod stops;
 mod survives;
 mod tailscale;
