@@ -189,7 +189,13 @@ f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f, fcntl.LOCK_EX); time.s
     }
 
     // All of it ends but the hold: every watcher would stop the box now. Then the hold ends too.
+    // Nobody has typed since those two, so the watcher of terminals has announced its stop by now:
+    // it says so once, and again only after a key.
     it.configure(&config(""))?;
+    for watcher in watchers.iter().filter(|watcher| watcher.kind == "terminals") {
+        type_a_key(&mut shell)?;
+        watcher.wait_active(&it)?;
+    }
     drop((shell, silent, copy));
     server.kill();
     vm.sh("systemctl stop compile download image-build backup dpkg; rm /run/queue-is-full")?
