@@ -6,6 +6,7 @@ mod crashes;
 mod machine;
 mod package;
 mod quiet;
+mod remote_build;
 mod stops;
 mod survives;
 mod tailscale;
