@@ -23,25 +23,16 @@ impl SshKey {
     /// A new ed25519 pair.
     pub fn new() -> Result<Self> {
         let (place, _) = ledger::place("gk")?;
-        let file = place.join("key");
-        process::host(
-            "ssh-keygen",
-            &["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.to_string_lossy()],
-        )?;
-        let public = fs::read_to_string(place.join("key.pub")).context("no public key")?;
-        Ok(Self { place, public: public.trim().to_owned() })
+        make_pair(&place)?;
+        Self::in_folder(place)
     }
 
     /// One pair for all machines of a kind, kept in the cache: for keys inside frozen machines.
     pub fn cached() -> Result<Self> {
-        let place = crate::cache::folder_of("ssh-key", 1, |folder| {
-            let file = folder.join("key");
-            process::host(
-                "ssh-keygen",
-                &["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.to_string_lossy()],
-            )?;
-            Ok(())
-        })?;
+        Self::in_folder(crate::cache::folder_of("ssh-key", 1, make_pair)?)
+    }
+
+    fn in_folder(place: PathBuf) -> Result<Self> {
         let public = fs::read_to_string(place.join("key.pub")).context("no public key")?;
         Ok(Self { place, public: public.trim().to_owned() })
     }
@@ -81,6 +72,13 @@ impl SshKey {
     pub fn folder(&self) -> &Path {
         &self.place
     }
+}
+
+/// Makes the files `key` and `key.pub`.
+fn make_pair(folder: &Path) -> Result<()> {
+    let file = folder.join("key");
+    let words = ["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", &file.to_string_lossy()];
+    process::host("ssh-keygen", &words).map(drop)
 }
 
 impl Drop for SshKey {

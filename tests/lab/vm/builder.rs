@@ -1,15 +1,13 @@
 //! A machine before its first boot.
 
-use std::time::Duration;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-
+use super::Vm;
 use super::qemu::{NicPlan, Plan};
-use super::{Agent, Vm};
+use crate::cache;
 use crate::image::Image;
 use crate::namespace::Switch;
 use crate::seed::Seed;
-use crate::{cache, ledger, process};
 
 /// Describes a machine. Defaults: 1 GiB, two processors, no link, no cloud-init.
 #[derive(Debug, Clone)]
@@ -132,37 +130,13 @@ impl VmBuilder {
     /// Makes the disk, boots, and waits until the guest agent answers.
     pub fn boot(mut self) -> Result<Vm> {
         self.settle_addresses()?;
-        let (place, name) = ledger::place("gv")?;
-        process::host(
-            "qemu-img",
-            &[
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-F",
-                "raw",
-                "-b",
-                &self.image.disk().to_string_lossy(),
-                &place.join("disk.qcow2").to_string_lossy(),
-            ],
-        )
-        .context("cannot make the machine's disk")?;
         self.plan.seed = self.seed.is_some();
-        if let Some(seed) = &self.seed {
-            seed.write(&place.join("seed.iso"), &name, &self.plan.network_config())?;
-        }
-        let mut vm = Vm {
-            agent: Agent::new(&place.join("agent.sock")),
-            name,
-            place,
-            image: self.image,
-            plan: self.plan,
-            switches: self.switches,
-            qemu: None,
-            seen: Default::default(),
-            took: Duration::ZERO,
-        };
+        let (seed, network) = (self.seed, self.plan.network_config());
+        let disk = (&*self.image.disk(), "raw");
+        let parts = (self.image, self.plan, self.switches);
+        let mut vm = Vm::on_disk(parts, disk, |place, name| {
+            seed.map_or(Ok(()), |seed| seed.write(&place.join("seed.iso"), name, &network))
+        })?;
         vm.power_on(None)?;
         Ok(vm)
     }

@@ -10,7 +10,7 @@ mod power;
 mod qemu;
 mod snapshot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,9 @@ pub use snapshot::Snapshot;
 
 use crate::agent::Agent;
 use crate::image::Image;
-use crate::ledger;
 use crate::namespace::Switch;
 use crate::scenario::{self, Keepable};
+use crate::{ledger, process};
 use qemu::{Plan, Qemu};
 
 /// How long a cold boot under emulation may take, beside other work on the machine.
@@ -86,8 +86,34 @@ impl Vm {
         self.qemu.as_ref().ok_or_else(|| anyhow!("{} is switched off", self.name))
     }
 
+    /// A machine that is switched off, with an empty disk over `base` (of qemu's format
+    /// `format`). `prepare` adds to its folder, given its name, what else it needs there.
+    fn on_disk(
+        (image, plan, switches): (Image, Plan, Vec<Switch>),
+        (base, format): (&Path, &str),
+        prepare: impl FnOnce(&Path, &str) -> Result<()>,
+    ) -> Result<Self> {
+        let (place, name) = ledger::place("gv")?;
+        let disk = place.join("disk.qcow2");
+        let (base, disk) = (base.to_string_lossy(), disk.to_string_lossy());
+        let words = ["create", "-q", "-f", "qcow2", "-F", format, "-b", &base, &disk];
+        process::host("qemu-img", &words).context("cannot make the machine's disk")?;
+        prepare(&place, &name)?;
+        Ok(Self {
+            agent: Agent::new(&place.join("agent.sock")),
+            name,
+            place,
+            image,
+            plan,
+            switches,
+            qemu: None,
+            seen: AtomicUsize::new(0),
+            took: Duration::ZERO,
+        })
+    }
+
     /// Starts qemu on the machine's disk and waits for the guest agent.
-    fn power_on(&mut self, state: Option<&std::path::Path>) -> Result<()> {
+    fn power_on(&mut self, state: Option<&Path>) -> Result<()> {
         let start = Instant::now();
         let qemu =
             Qemu::start(&self.place, &self.name, &self.image, &self.plan, &self.switches, state)?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::accelerator;
 use super::qemu::Plan;
-use super::{Agent, Vm, VmBuilder};
+use super::{Vm, VmBuilder};
 use crate::image::Image;
 use crate::namespace::Switch;
 use crate::{cache, ledger, process, wait};
@@ -128,36 +128,16 @@ impl Snapshot {
         for (nic, switch) in self.plan.nics.iter().zip(switches) {
             switch.take_address(&nic.address)?;
         }
-        let (place, name) = ledger::place("gv")?;
-        process::host(
-            "qemu-img",
-            &[
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-F",
-                "qcow2",
-                "-b",
-                &self.folder.join("disk.qcow2").to_string_lossy(),
-                &place.join("disk.qcow2").to_string_lossy(),
-            ],
-        )?;
+        let switches = switches.iter().map(|switch| (*switch).clone()).collect();
+        let parts = (self.image.clone(), self.plan.clone(), switches);
+        let disk = self.folder.join("disk.qcow2");
         let seed = self.folder.join("seed.iso");
-        if seed.exists() {
-            fs::copy(&seed, place.join("seed.iso")).context("cannot copy the seed")?;
-        }
-        let mut vm = Vm {
-            agent: Agent::new(&place.join("agent.sock")),
-            name,
-            place,
-            image: self.image.clone(),
-            plan: self.plan.clone(),
-            switches: switches.iter().map(|switch| (*switch).clone()).collect(),
-            qemu: None,
-            seen: Default::default(),
-            took: Duration::ZERO,
-        };
+        let mut vm = Vm::on_disk(parts, (&disk, "qcow2"), |place, _| {
+            if seed.exists() {
+                fs::copy(&seed, place.join("seed.iso")).context("cannot copy the seed")?;
+            }
+            Ok(())
+        })?;
         vm.power_on(Some(&self.folder.join("state")))?;
         Ok(vm)
     }
