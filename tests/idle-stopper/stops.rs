@@ -125,6 +125,27 @@ fn neither_crashes_nor_a_typo_make_the_box_eternal() {
     });
 }
 
+/// Killed so often that no daemon lives through one warning.
+#[test]
+fn a_crash_loop_faster_than_the_warning_does_not_make_the_box_eternal() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            let begin = it.uptime()?;
+            let kills = "while :; do sleep 3; systemctl kill --signal=KILL guppy-idle-stopper.service; done";
+            ensure!(WARNING > 3.0 + 1.0);
+            it.vm.service("killer", kills)?;
+            let warned = it.wait_event_after("warning", begin, LONG)?;
+            let stopping = it.wait_event_after("stopping", warned.at, LONG)?;
+            ensure!(
+                stopping.at - warned.at >= WARNING - 0.5,
+                "stopped {:.1} s after the first warning",
+                stopping.at - warned.at
+            );
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
 /// The role's word stands where no typo of a person's reaches it, not even at the first start.
 #[test]
 fn a_folder_that_cannot_be_read_does_not_take_the_role_back() {

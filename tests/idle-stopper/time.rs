@@ -65,6 +65,41 @@ fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
     });
 }
 
+/// Its watchdog kills it as it thaws: the gap then lies between two daemons.
+#[test]
+fn a_daemon_frozen_until_its_watchdog_kills_it_gives_a_new_grace_too() {
+    scenario(|| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |it| {
+            // SIGABRT waits for the thaw; without the second line SIGKILL would not.
+            it.vm.write_file(
+                "/etc/systemd/system/guppy-idle-stopper.service.d/watchdog.conf",
+                b"[Service]\nWatchdogSec=5s\nTimeoutAbortSec=5min\n",
+            )?;
+            it.vm.sh(&format!("systemctl daemon-reload && systemctl restart {UNIT}"))?.ok()?;
+            let restarted = it.uptime()?;
+            let quiet = it.wait_event_after("idle", restarted - 1.0, LONG)?;
+            let freezer = format!(
+                "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
+            );
+            it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
+            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
+            it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;
+            let thawed = it.uptime()?;
+            let gap = it.wait_event_after("gap", quiet.at, LONG)?;
+            lab::say(format_args!("{}", gap.text));
+            let restarts = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
+            ensure!(restarts.trim() != "0", "the watchdog did not kill it");
+            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
+            ensure!(
+                stopping.at >= thawed - 1.0 + 15.0 + IDLE + WARNING,
+                "stopped {:.1} s after the thaw",
+                stopping.at - thawed
+            );
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
 #[test]
 fn a_box_that_slept_gives_a_new_grace_when_it_wakes() {
     scenario(|| {

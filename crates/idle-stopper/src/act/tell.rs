@@ -28,7 +28,7 @@ pub fn tell(event: &Event, now: Boottime) {
         }
         Event::Gap { gap, grace } => info!(
             guppy_event = "gap",
-            "nobody watched for {} (suspend, or a frozen box): nothing is judged for {}",
+            "nobody watched for {} (suspend, a frozen box, or no daemon): nothing is judged for {}",
             span(*gap),
             span(*grace)
         ),
@@ -38,11 +38,12 @@ pub fn tell(event: &Event, now: Boottime) {
             "active after {} of quiet: {what}",
             span(*idle)
         ),
-        Event::Idle { last, left, mode } => info!(
+        Event::Idle { idle, last, left, mode } => info!(
             guppy_event = "idle",
             guppy_reason = last.what,
-            "quiet since {}; {} in {} unless something happens",
+            "quiet since {} ({}); {} in {} unless something happens",
             described(last, now),
+            span(*idle),
             stops(*mode),
             span(*left)
         ),

@@ -51,6 +51,8 @@ pub enum Event {
     },
     /// All is quiet.
     Idle {
+        /// For how long.
+        idle: Duration,
         /// What was active last.
         last: Activity,
         /// Until the stop.

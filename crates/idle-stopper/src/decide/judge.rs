@@ -224,7 +224,10 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) -> Option<String> {
-        let elapsed = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
+        self.idle_since = self.last_activity.at;
+        // Across a restart too: one that comes before each second tick would spend nothing.
+        let last = self.last_tick.or(self.watched_until);
+        let elapsed = last.map_or(Duration::ZERO, |last| now.since(last));
         let mut first = None;
         let mut any_known = false;
         for kind in Kind::ALL {
@@ -245,6 +248,7 @@ impl State {
             first.get_or_insert(what);
         }
         if any_known {
+            self.grace_given = false;
             for kind in Kind::ALL {
                 self.memory.kind_mut(kind).unknown_spent = Duration::ZERO;
             }

@@ -14,6 +14,7 @@ mod event;
 mod judge;
 mod kind;
 mod meter;
+mod notice;
 mod phase;
 mod record;
 mod stop;
@@ -34,6 +35,8 @@ pub use kind::Kind;
 pub use phase::{Phase, Stage};
 pub use record::Record;
 pub use terminals::STAMP_STEP;
+
+use notice::Notice;
 
 use crate::config::{Config, Mode};
 use crate::sense::Evidence;
@@ -61,6 +64,9 @@ pub struct Activity {
     pub what: String,
 }
 
+/// The last activity of a box that has been quiet ever since.
+const GRACE_ENDED: &str = "the grace period ended";
+
 /// All that is carried from one tick to the next.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -68,38 +74,47 @@ pub struct State {
     /// When the daemon started: no stop sooner than one warning after.
     started: Boottime,
     last_tick: Option<Boottime>,
+    /// The last tick of the daemon before this one, in this boot.
+    watched_until: Option<Boottime>,
+    /// A grace was given for a gap that ended in a restart, and nothing was active since.
+    grace_given: bool,
     last_activity: Activity,
+    /// The last activity before this tick's.
+    idle_since: Boottime,
     /// `idle_after` runs from here: the last activity, and for terminals the step of its stamp.
     quiet_from: Boottime,
     memory: judge::Memory,
+    /// What the terminals were told since the last activity.
+    notice: Option<Notice>,
+    /// How often the order to power off has gone out since the last activity.
+    orders: u32,
     refused: Option<String>,
 }
 
 impl State {
     /// The state of a daemon that starts now, with what an earlier run of this boot has left.
     pub fn new(now: Boottime, config: &Config, record: Option<Record>) -> Self {
-        let grace_ends = Boottime::from_millis(0) + config.grace;
-        let (last_activity, quiet_from, settled_at, memory) = match record {
-            Some(record) => record.unpack(now),
-            None => {
-                let what = "this daemon started".to_owned();
-                (Activity { at: now, what }, now, grace_ends, judge::Memory::default())
-            }
-        };
-        let phase = if now < settled_at {
-            Phase::Settling { since: now, until: settled_at.min(now + config.grace) }
-        } else {
-            Phase::Active { since: now }
-        };
-        Self {
-            phase,
+        let fresh = Self {
             started: now,
-            last_tick: None,
-            last_activity,
-            quiet_from,
-            memory,
-            refused: None,
+            quiet_from: now,
+            last_activity: Activity { at: now, what: "this daemon started".to_owned() },
+            ..Self::empty()
+        };
+        match record {
+            Some(record) => record.resume(fresh, config),
+            None => fresh.begun(Boottime::from_millis(0) + config.grace, config),
         }
+    }
+
+    /// At its start: settling if the grace has not ended, or watching.
+    fn begun(self, settled_at: Boottime, config: &Config) -> Self {
+        let since = self.started;
+        let phase = if since < settled_at {
+            Phase::Settling { since, until: settled_at.min(since + config.grace) }
+        } else {
+            Phase::Active { since }
+        };
+        Self { phase, ..self }
     }
 
     /// A state of no daemon, to stand in for one that is being moved.
@@ -109,9 +124,14 @@ impl State {
             phase: Phase::Active { since: zero },
             started: zero,
             last_tick: None,
+            watched_until: None,
+            grace_given: false,
             last_activity: Activity { at: zero, what: String::new() },
+            idle_since: zero,
             quiet_from: zero,
             memory: judge::Memory::default(),
+            notice: None,
+            orders: 0,
             refused: None,
         }
     }
@@ -219,7 +239,7 @@ fn tick(
             None if now < state.quiet_from + config.idle_after => {
                 state.cancel("idle_after was raised".to_owned(), now, actions);
             }
-            None if now >= stop_at => state.begin_stop(config, now, actions),
+            None if now >= stop_at => state.begin_stop(evidence, config, now, actions),
             None => {}
         },
         Phase::Stopping { stage, .. } => match activity {
@@ -232,17 +252,26 @@ fn tick(
 impl State {
     /// A daemon that was frozen, or a box that slept, has not watched: nothing it knew of rates or
     /// quiet holds any more, and whoever woke the box gets time.
+    ///
+    /// systemd's watchdog kills a daemon that was frozen for long, so the gap may be between two
+    /// daemons. Between those one grace is given until something is active again, lest a daemon
+    /// that is killed for ever settles for ever.
     fn notice_gap(&mut self, config: &Config, now: Boottime, actions: &mut Vec<Action>) {
         const SHORTEST: Duration = Duration::from_secs(10);
-        let Some(last) = self.last_tick else { return };
+        let Some(last) = self.last_tick.or(self.watched_until) else { return };
         let gap = now.since(last);
         if gap <= (3 * config.tick).max(SHORTEST) || self.is_powering_off() {
+            return;
+        }
+        let is_first_tick = self.last_tick.is_none();
+        if is_first_tick && std::mem::replace(&mut self.grace_given, true) {
             return;
         }
         if self.has_warned() {
             actions.push(Action::Unwarn { why: "the box was suspended or frozen".to_owned() });
         }
         self.memory.forget_rates();
+        self.begin_anew();
         self.phase = Phase::Settling { since: now, until: now + config.grace };
         actions.push(Action::Tell(Event::Gap { gap, grace: config.grace }));
     }
@@ -251,7 +280,7 @@ impl State {
         if now < until {
             return;
         }
-        self.note_activity(now, Duration::ZERO, "the grace period ended");
+        self.note_activity(now, Duration::ZERO, GRACE_ENDED);
         self.phase = Phase::Active { since: now };
         actions.push(Action::Tell(Event::Settled));
     }
@@ -264,8 +293,11 @@ impl State {
         actions: &mut Vec<Action>,
     ) {
         if let Some(what) = activity {
-            if !matches!(self.phase, Phase::Active { .. }) {
-                let idle = now.since(self.last_idle_since());
+            if self.has_warned() {
+                // The daemon before this one has warned.
+                self.cancel(what, now, actions);
+            } else if !matches!(self.phase, Phase::Active { .. }) {
+                let idle = now.since(self.idle_since);
                 self.phase = Phase::Active { since: now };
                 actions.push(Action::Tell(Event::Active { what, idle }));
             }
@@ -273,12 +305,23 @@ impl State {
         }
         if matches!(self.phase, Phase::Active { .. }) {
             self.phase = Phase::Idle { since: self.last_activity.at };
-            let left = now.until(self.quiet_from + config.idle_after + config.warning);
-            let last = self.last_activity.clone();
-            actions.push(Action::Tell(Event::Idle { last, left, mode: config.mode }));
+            let event = Event::Idle {
+                idle: now.since(self.last_activity.at),
+                last: self.last_activity.clone(),
+                // After a restart the warning may be overdue, and still takes its time.
+                left: now.until((self.quiet_from + config.idle_after).max(now) + config.warning),
+                mode: config.mode,
+            };
+            actions.push(Action::Tell(event));
         }
         if now >= self.quiet_from + config.idle_after {
             let stop_at = now + config.warning;
+            let patience = match config.mode {
+                Mode::Stop => config.unknown_at_most,
+                // What would only have stopped binds nobody.
+                Mode::Observe => Duration::MAX,
+            };
+            self.notice = Some(Notice::given(self.notice, stop_at, patience));
             self.phase = Phase::Warned { since: now, stop_at };
             let event = Event::Warning {
                 idle: now.since(self.last_activity.at),
@@ -291,28 +334,11 @@ impl State {
         }
     }
 
-    fn begin_stop(&mut self, config: &Config, now: Boottime, actions: &mut Vec<Action>) {
-        let event = Event::Stopping {
-            idle: now.since(self.last_activity.at),
-            last: self.last_activity.clone(),
-            mode: config.mode,
-        };
-        actions.push(Action::Tell(event));
-        let stage = match config.mode {
-            Mode::Observe => Stage::Observed,
-            Mode::Stop => {
-                actions.push(Action::RunHooks);
-                Stage::Hooks { until: now + config.hooks_at_most + stop::HOOKS_SLACK }
-            }
-        };
-        self.phase = Phase::Stopping { since: now, refusals: 0, stage };
-    }
-
     fn cancel(&mut self, what: String, now: Boottime, actions: &mut Vec<Action>) {
-        let idle = now.since(self.last_idle_since());
+        let idle = now.since(self.idle_since);
         let was_warned = self.has_warned();
+        self.begin_anew();
         self.phase = Phase::Active { since: now };
-        self.refused = None;
         if was_warned {
             actions.push(Action::Unwarn { why: what.clone() });
             actions.push(Action::Tell(Event::Cancelled { what }));
@@ -321,22 +347,16 @@ impl State {
         }
     }
 
-    fn has_warned(&self) -> bool {
-        match &self.phase {
-            Phase::Warned { .. } => true,
-            Phase::Stopping { stage, .. } => !matches!(stage, Stage::Observed),
-            Phase::Settling { .. } | Phase::Active { .. } | Phase::Idle { .. } => false,
-        }
+    /// Whether the terminals believe that the box stops, of this daemon or the one before it.
+    const fn has_warned(&self) -> bool {
+        self.notice.is_some()
     }
 
-    /// Since when the box was idle, before the activity that has just been seen.
-    fn last_idle_since(&self) -> Boottime {
-        match self.phase {
-            Phase::Idle { since } | Phase::Warned { since, .. } => since,
-            Phase::Settling { since, .. }
-            | Phase::Active { since }
-            | Phase::Stopping { since, .. } => since,
-        }
+    /// Nothing of an earlier stop counts any more.
+    fn begin_anew(&mut self) {
+        self.notice = None;
+        self.orders = 0;
+        self.refused = None;
     }
 
     fn note_activity(&mut self, at: Boottime, slack: Duration, what: &str) {

@@ -33,8 +33,6 @@ pub enum Phase {
     Stopping {
         /// Since when.
         since: Boottime,
-        /// How often the order was refused.
-        refusals: u32,
         /// How far it is.
         stage: Stage,
     },

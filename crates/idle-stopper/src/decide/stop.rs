@@ -6,12 +6,13 @@ use std::time::Duration;
 use service::clock::Boottime;
 
 use super::bounded::blocks;
+use super::notice::Notice;
 use super::{Action, Event, Kind, Phase, Stage, State};
 use crate::config::{Config, Mode};
 use crate::sense::{Evidence, Reading};
 
 /// systemd needs a moment to end hooks that have overrun.
-pub(super) const HOOKS_SLACK: Duration = Duration::from_secs(10);
+const HOOKS_SLACK: Duration = Duration::from_secs(10);
 
 /// A box whose shutdown was taken is gone by now: DefaultTimeoutStopSec is 90 s, and logind lets
 /// delay locks wait for 30 s at most (logind.conf(5), InhibitDelayMaxSec).
@@ -21,13 +22,47 @@ const GOING_AT_MOST: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// After this many refusals without a lock to blame, logind itself is at fault.
-const REFUSALS_BEFORE_FORCE: u32 = 3;
+/// After this many orders without a lock to blame, logind itself is at fault.
+const ORDERS_BEFORE_FORCE: u32 = 3;
 
 impl State {
     /// Whether the order is out or taken, so that gaps and ticks must not disturb it.
     pub(super) fn is_powering_off(&self) -> bool {
         matches!(&self.phase, Phase::Stopping { stage: Stage::Asked | Stage::Going { .. }, .. })
+    }
+
+    /// The warning has run out and nothing has come of it.
+    pub(super) fn begin_stop(
+        &mut self,
+        evidence: &Evidence,
+        config: &Config,
+        now: Boottime,
+        actions: &mut Vec<Action>,
+    ) {
+        let event = Event::Stopping {
+            idle: now.since(self.last_activity.at),
+            last: self.last_activity.clone(),
+            mode: config.mode,
+        };
+        actions.push(Action::Tell(event));
+        if config.mode == Mode::Observe {
+            return self.only_observe(now);
+        }
+        // Where a daemon before this one has let the hooks run into its own end, they had their time.
+        let from = self.notice.and_then(Notice::binding).unwrap_or(now);
+        let until = from + config.hooks_at_most + HOOKS_SLACK;
+        self.phase = Phase::Stopping { since: now, stage: Stage::Hooks { until } };
+        if now < until {
+            actions.push(Action::RunHooks);
+        } else {
+            self.order(evidence, config, now, actions);
+        }
+    }
+
+    /// It would have stopped.
+    fn only_observe(&mut self, since: Boottime) {
+        self.begin_anew();
+        self.phase = Phase::Stopping { since, stage: Stage::Observed };
     }
 
     /// The last look. Hooks move bytes and cycles of their own, so only presence counts here.
@@ -38,7 +73,7 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Stopping { since, stage: Stage::Hooks { .. }, .. } = self.phase else {
+        let Phase::Stopping { since, stage: Stage::Hooks { .. } } = self.phase else {
             return;
         };
         self.judge(evidence, config, now, actions);
@@ -92,13 +127,12 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Stopping { since, refusals, .. } = self.phase else {
+        let Phase::Stopping { since, .. } = self.phase else {
             return;
         };
         // A reload in mid-stop.
         if config.mode == Mode::Observe {
-            self.phase = Phase::Stopping { since, refusals, stage: Stage::Observed };
-            return;
+            return self.only_observe(since);
         }
         // By now every lock still held is past inhibit_at_most: a younger one is activity, and
         // activity has cancelled.
@@ -106,18 +140,20 @@ impl State {
             Reading::Known(locks) => locks.iter().any(blocks),
             Reading::Unknown(_) => false,
         };
-        let force = refusals >= REFUSALS_BEFORE_FORCE || (refusals > 0 && only_old_locks);
-        self.phase = Phase::Stopping { since, refusals, stage: Stage::Asked };
+        let force = self.orders >= ORDERS_BEFORE_FORCE || (self.orders > 0 && only_old_locks);
+        // Counted as it goes out: a daemon that is killed before the answer has still tried.
+        self.orders = self.orders.saturating_add(1);
+        self.phase = Phase::Stopping { since, stage: Stage::Asked };
         self.last_tick = Some(now);
         actions.push(if force { Action::ForcePowerOff } else { Action::PowerOff });
     }
 
     pub(super) fn power_off_taken(&mut self, now: Boottime, actions: &mut Vec<Action>) {
-        let Phase::Stopping { since, refusals, .. } = self.phase else {
+        let Phase::Stopping { since, .. } = self.phase else {
             return;
         };
         let stage = Stage::Going { until: now + GOING_AT_MOST };
-        self.phase = Phase::Stopping { since, refusals, stage };
+        self.phase = Phase::Stopping { since, stage };
         self.refused = None;
         actions.push(Action::Tell(Event::Taken));
     }
@@ -128,14 +164,13 @@ impl State {
         now: Boottime,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Stopping { since, refusals, .. } = self.phase else {
+        let Phase::Stopping { since, .. } = self.phase else {
             return;
         };
-        let wait = FIRST_RETRY
-            .saturating_mul(1_u32.checked_shl(refusals.min(8)).unwrap_or(u32::MAX))
-            .min(LONGEST_RETRY);
+        let doublings = self.orders.saturating_sub(1).min(8);
+        let wait = FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY);
         let stage = Stage::Waiting { next: now + wait };
-        self.phase = Phase::Stopping { since, refusals: refusals.saturating_add(1), stage };
+        self.phase = Phase::Stopping { since, stage };
         self.refused = Some(why.clone());
         actions.push(Action::Tell(Event::Refused { why, wait }));
     }

@@ -6,5 +6,6 @@ mod attacks;
 mod incidents;
 mod kinds;
 mod phases;
+mod restarts;
 mod traces;
 mod world;

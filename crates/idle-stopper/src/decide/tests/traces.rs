@@ -40,50 +40,71 @@ fn stretch() -> impl Strategy<Value = Stretch> {
     ]
 }
 
-/// Lives through a stretch; returns when it was last known to be active, if it was.
+/// Lives through a stretch; returns when it was last known to be active, if it was: what came and
+/// went between two looks, nobody knows of.
 fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
-    let mut active = None;
-    let mut note = |world: &World| active = Some(world.now);
-    match *stretch {
-        Stretch::Quiet(seconds) => world.wait(Duration::from_secs(seconds)),
-        Stretch::Keys(seconds) => world.pass(Duration::from_secs(seconds), |world, _| {
-            world.press_key();
-            note(world);
-        }),
-        Stretch::Compile(seconds) => world.pass(Duration::from_secs(seconds), |world, span| {
-            world.burn("user.slice/user-1000.slice/session-1.scope", usec(1.5, span));
-            // Known only once it is no spike any more.
-            if span >= Duration::from_secs(10) {
-                note(world);
-            }
-        }),
-        Stretch::Download(seconds) => world.pass(Duration::from_secs(seconds), |world, span| {
-            world.transfer("eth0", span.as_secs() * 1_000_000);
-        }),
+    let before = world.looked;
+    let mut worked = None;
+    let span = |seconds| Duration::from_secs(seconds);
+    let is_presence = match *stretch {
+        Stretch::Quiet(seconds) => {
+            world.wait(span(seconds));
+            false
+        }
+        Stretch::Keys(seconds) => {
+            world.pass(span(seconds), |world, _| world.press_key());
+            true
+        }
+        Stretch::Compile(seconds) => {
+            world.pass(span(seconds), |world, span| {
+                world.burn("user.slice/user-1000.slice/session-1.scope", usec(1.5, span));
+                // Known only once it is no spike any more.
+                if span >= Duration::from_secs(10) {
+                    worked = Some(world.now);
+                }
+            });
+            false
+        }
+        Stretch::Download(seconds) => {
+            world.pass(span(seconds), |world, span| {
+                world.transfer("eth0", span.as_secs() * 1_000_000);
+            });
+            false
+        }
         Stretch::Command(seconds) => {
             world.command("make", false);
-            world.pass(Duration::from_secs(seconds), |world, _| note(world));
-            world.evidence.commands = Reading::Known(Vec::new());
+            world.wait(span(seconds));
+            world.evidence.commands = quiet().commands;
+            true
         }
         Stretch::Hold(seconds) => {
-            world.hold(Duration::from_secs(seconds));
-            world.pass(Duration::from_secs(seconds), |world, _| note(world));
-            world.evidence.holds = Reading::Known(Vec::new());
+            world.hold(span(seconds));
+            world.wait(span(seconds));
+            world.evidence.holds = quiet().holds;
+            true
         }
         Stretch::Broken(seconds) => {
             world.evidence.builds = Reading::Unknown("EIO".to_owned());
-            world.wait(Duration::from_secs(seconds));
+            world.wait(span(seconds));
             world.evidence.builds = quiet().builds;
+            false
         }
         Stretch::Check(seconds) => {
             world.check(Said::Active);
-            world.pass(Duration::from_secs(seconds), |world, _| note(world));
+            world.wait(span(seconds));
             world.check(Said::Quiet);
+            true
         }
-        Stretch::Gap(seconds) => world.now = world.now + Duration::from_secs(seconds),
-        Stretch::Restart => world.restart(),
-    }
-    active
+        Stretch::Gap(seconds) => {
+            world.now = world.now + span(seconds);
+            false
+        }
+        Stretch::Restart => {
+            world.restart();
+            false
+        }
+    };
+    if is_presence && world.looked != before { world.looked } else { worked }
 }
 
 proptest! {

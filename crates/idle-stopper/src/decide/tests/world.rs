@@ -30,10 +30,16 @@ pub(super) struct World {
     pub(super) power_off: Result<(), String>,
     /// What systemd answers.
     pub(super) force: Result<(), String>,
+    /// The last look.
+    pub(super) looked: Option<Boottime>,
     /// The first order that was taken.
     pub(super) stopped: Option<Boottime>,
-    /// What happens while the hooks run.
+    /// What happens while the hooks run, once they have had their time.
     pub(super) during_hooks: fn(&mut Self),
+    /// How long the hooks take; ticks go on meanwhile.
+    pub(super) hooks_take: Duration,
+    /// When those that run now end.
+    hooks_end: Option<Boottime>,
 }
 
 impl World {
@@ -52,8 +58,11 @@ impl World {
             actions: Vec::new(),
             power_off: Ok(()),
             force: Ok(()),
+            looked: None,
             stopped: None,
             during_hooks: |_| {},
+            hooks_take: Duration::ZERO,
+            hooks_end: None,
         }
     }
 
@@ -70,7 +79,8 @@ impl World {
     pub(super) fn pass(&mut self, span: Duration, mut life: impl FnMut(&mut Self, Duration)) {
         let end = self.now + span;
         loop {
-            let due = self.state.next_tick(&self.config, self.now);
+            let tick = self.state.next_tick(&self.config, self.now);
+            let due = self.hooks_end.map_or(tick, |hooks| hooks.clamp(self.now, tick));
             if due > end || self.stopped.is_some() {
                 life(self, self.now.until(end));
                 self.now = end;
@@ -78,7 +88,11 @@ impl World {
             }
             life(self, self.now.until(due));
             self.now = due;
-            self.look();
+            if self.hooks_end.is_some_and(|hooks| hooks <= due) {
+                self.hooks_ended();
+            } else {
+                self.look();
+            }
         }
     }
 
@@ -90,7 +104,15 @@ impl World {
     /// One tick at this very moment.
     pub(super) fn look(&mut self) {
         let evidence = self.evidence.clone();
+        self.looked = Some(self.now);
         self.step(Input::Evidence(&evidence, self.now));
+    }
+
+    fn hooks_ended(&mut self) {
+        self.hooks_end = None;
+        (self.during_hooks)(self);
+        let evidence = self.evidence.clone();
+        self.step(Input::HooksEnded(&evidence));
     }
 
     fn step(&mut self, input: Input<'_>) {
@@ -100,11 +122,8 @@ impl World {
         for action in actions {
             self.actions.push((self.now, action.clone()));
             match action {
-                Action::RunHooks => {
-                    (self.during_hooks)(self);
-                    let evidence = self.evidence.clone();
-                    self.step(Input::HooksEnded(&evidence));
-                }
+                Action::RunHooks if self.hooks_take.is_zero() => self.hooks_ended(),
+                Action::RunHooks => self.hooks_end = Some(self.now + self.hooks_take),
                 Action::PowerOff => self.answer(self.power_off.clone()),
                 Action::ForcePowerOff => self.answer(self.force.clone()),
                 Action::Tell(_) | Action::Warn { .. } | Action::Unwarn { .. } => {}
@@ -126,6 +145,8 @@ impl World {
     pub(super) fn restart(&mut self) {
         let text = serde_json::to_string(&self.state.record()).unwrap();
         let record: Record = serde_json::from_str(&text).unwrap();
+        // Whatever it waited for, nobody waits for now.
+        self.hooks_end = None;
         self.state = State::new(self.now, &self.config, Some(record));
     }
 
