@@ -63,6 +63,7 @@ impl Cgroups {
         // Paths of slices below the root, still to be entered; the first is the root itself.
         let mut pending = vec![String::new()];
         let mut at = 0;
+        let mut has_any = false;
         while let Some(slice) = pending.get(at).cloned() {
             at += 1;
             let opened = if slice.is_empty() {
@@ -80,6 +81,7 @@ impl Cgroups {
                 if kind != FileType::Directory {
                     return ControlFlow::Continue(());
                 }
+                has_any = true;
                 let child = Child { folder: folder.as_fd(), slice: &slice, name };
                 match found.child(&child, wanted, &mut pending) {
                     Ok(()) => ControlFlow::Continue(()),
@@ -97,6 +99,14 @@ impl Cgroups {
                 Err(errno) if gone(errno) => {}
                 Err(errno) => return Err(Failure::read(root.join(&slice), errno)),
             }
+        }
+        // systemd has at least init.scope there, and the kernel's own root lacks this file. It is
+        // this daemon's cgroup made to look like the whole box's, which would seem to do nothing.
+        if !has_any && root.join("cgroup.events").exists() {
+            return Err(Failure::Other(format!(
+                "nothing but this daemon in {}: is ProtectControlGroups=strict set in the unit?",
+                root.display()
+            )));
         }
         Ok(found)
     }

@@ -79,6 +79,25 @@ async fn a_box_without_cgroup_v2_is_unknown_with_the_remedy() {
     );
 }
 
+/// As in a cgroup namespace of the daemon's own, where its cgroup is the root.
+#[tokio::test]
+async fn a_root_without_any_cgroup_is_no_quiet_box() {
+    let tree = Tree::new();
+    std::fs::remove_dir_all(tree.path("sys/fs/cgroup")).unwrap();
+    tree.file("sys/fs/cgroup/cgroup.controllers", "cpu io\n");
+    tree.file("sys/fs/cgroup/cgroup.events", "populated 1\nfrozen 0\n");
+    tree.file("sys/fs/cgroup/cpu.stat", "usage_usec 4711\n");
+    for kind in [only(|on| on.cpu = true), only(|on| on.builds = true)] {
+        let evidence = read(&mut tree.sensors(), &kind).await;
+        let why =
+            if kind.evidence.cpu { evidence.cpu.unknown() } else { evidence.builds.unknown() };
+        assert_eq!(
+            without(tree.folder.path(), &why),
+            "nothing but this daemon in /sys/fs/cgroup: is ProtectControlGroups=strict set in the unit?"
+        );
+    }
+}
+
 /// The folder is there, its files are not: it went between readdir and open.
 #[tokio::test]
 async fn a_cgroup_that_vanishes_is_left_out_and_one_that_is_garbled_is_not() {
