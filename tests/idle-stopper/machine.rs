@@ -14,11 +14,14 @@ pub(crate) const LONG: Duration = Duration::from_secs(300);
 pub(crate) const UNIT: &str = "guppy-idle-stopper.service";
 
 /// The times of [`config`], in seconds.
-pub(crate) const IDLE: f64 = 25.0;
+pub(crate) const IDLE: f64 = 15.0;
 pub(crate) const WARNING: f64 = 6.0;
 pub(crate) const TICK: f64 = 2.0;
+/// A terminal's stamp moves in steps of so many seconds, and so much is waited on top of the times
+/// above where the last activity was a key.
+pub(crate) const STAMP_STEP: f64 = 8.0;
 
-/// Half an hour in 25 seconds. Emulated disks and short windows make bursts that a window of a
+/// Half an hour in a quarter of a minute. Emulated disks and short windows make bursts that a window of a
 /// minute would average out, and an emulated processor shares its own with the rest of the host
 /// without knowing it, so that an htop looks like a third of a core: the floors for disks and CPU
 /// are raised, the others are the defaults.
@@ -42,6 +45,16 @@ bytes_per_second = 4000000
 pressure = 0.9
 "#
     )
+}
+
+/// The same with nothing that would stop the box while a test looks.
+pub(crate) fn calm() -> String {
+    patient(&config(""))
+}
+
+/// A config of these with an hour in place of the idle time.
+pub(crate) fn patient(config: &str) -> String {
+    config.replace(&format!("idle_after = \"{IDLE}s\""), "idle_after = \"1h\"")
 }
 
 /// The box.
@@ -80,6 +93,9 @@ fn installed(release: Release, key: &SshKey) -> Result<Arc<Snapshot>> {
     prepared.push(key.public().as_bytes());
     let snapshot = Vm::builder(&Image::of(release)?)
         .nic_at(&switch, "10.99.0.10")
+        // One processor each: as many boxes as this machine has processors do not disturb each
+        // other, and an emulated second one only costs.
+        .cpus(1)
         .sleeps()
         .user_data(&cloud_config(&repository)?)
         .frozen("idle-stopper", &prepared, |vm| {
@@ -162,6 +178,16 @@ impl Box {
         state_of(&self.explain()?, kind)
     }
 
+    /// Waits until the daemon has seen the logins of this host's and they are over for it, keys,
+    /// bytes and cycles: what is done from here on is all that it sees.
+    pub(crate) fn wait_logins_over(&self) -> Result<()> {
+        lab::wait::until_true("a login to be over", LONG, || {
+            let explained = self.explain()?;
+            let of_login = text_of(&explained, "last_activity").contains(self.client.address());
+            Ok(of_login && text_of(&explained, "phase") == "idle")
+        })
+    }
+
     /// The daemon's journal of a boot (0: this one, -1: the one before).
     pub(crate) fn journal(&self, boot: i32) -> Result<Vec<Line>> {
         journal_of(&self.vm, UNIT, boot)
@@ -197,12 +223,24 @@ impl Box {
         Ok(self.journal(0)?.iter().any(|line| line.event == "stopping" && line.at > after))
     }
 
-    /// Starts docker, with an image made of nothing but busybox.
+    /// Places a hold as `dev`; gives what ends it.
+    pub(crate) fn hold(&self, why: &str) -> Result<String> {
+        let placed =
+            self.vm.sh(&format!("runuser -u dev -- guppy hold 1h --json --why '{why}'"))?;
+        let placed = placed.ok()?;
+        let id = serde_json::from_str::<Value>(&placed)?.get("id").and_then(Value::as_u64);
+        Ok(format!("guppy release {}", id.with_context(|| placed)?))
+    }
+
+    /// Starts docker, with an image made of nothing but busybox. On a slow machine that takes
+    /// longer than the box would wait, hence the hold.
     pub(crate) fn start_docker(&self) -> Result<()> {
+        let release = self.hold("docker starts")?;
         let script = "systemctl start docker && d=$(mktemp -d) && mkdir -p $d/bin && \
              cp /bin/busybox $d/bin/ && for a in sh sleep true wget dd; do ln -s busybox $d/bin/$a; done && \
              tar -C $d -c . | docker import - box >/dev/null && rm -r $d";
-        self.vm.sh_within(LONG, script)?.ok().map(drop)
+        self.vm.sh_within(LONG, script)?.ok()?;
+        self.vm.sh(&release)?.ok().map(drop)
     }
 }
 
@@ -226,15 +264,24 @@ pub(crate) fn journal_of(vm: &Vm, unit: &str, boot: i32) -> Result<Vec<Line>> {
 
 /// The state of one kind of evidence in an explanation.
 pub(crate) fn state_of(explanation: &Value, kind: &str) -> Result<String> {
+    evidence_of(explanation, kind, "state")
+}
+
+/// What one kind of evidence tells of itself in an explanation.
+pub(crate) fn detail_of(explanation: &Value, kind: &str) -> Result<String> {
+    evidence_of(explanation, kind, "detail")
+}
+
+fn evidence_of(explanation: &Value, kind: &str, field: &str) -> Result<String> {
     explanation
         .get("evidence")
         .and_then(Value::as_array)
         .and_then(|list| {
             list.iter().find(|line| line.get("kind").and_then(Value::as_str) == Some(kind))
         })
-        .and_then(|line| line.get("state")?.as_str())
+        .and_then(|line| line.get(field)?.as_str())
         .map(str::to_owned)
-        .ok_or_else(|| anyhow!("no {kind} in {explanation}"))
+        .ok_or_else(|| anyhow!("no {field} of {kind} in {explanation}"))
 }
 
 /// A field of an explanation, as text.

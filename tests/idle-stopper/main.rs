@@ -12,3 +12,4 @@ mod survives;
 mod tailscale;
 mod time;
 mod warning;
+mod watcher;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::process::Spawned;
 use lab::{Namespace, Terminal, cache, ledger, process, scenario};
 use serde_json::Value;
 
-use crate::machine::{Box, IDLE, LONG, config, state_of};
-use crate::survives::{Watcher, only};
+use crate::machine::{Box, IDLE, LONG, config, detail_of, state_of};
+use crate::watcher::{Watcher, only};
 
 /// Tailscale's programs, built once.
 fn programs() -> Result<PathBuf> {
@@ -139,16 +139,6 @@ fn seen_typing(it: &Box, shell: &mut Terminal) -> Result<Value> {
     })
 }
 
-/// What a kind of evidence tells of itself.
-fn detail(explanation: &Value, kind: &str) -> Result<String> {
-    let lines = explanation.get("evidence").and_then(Value::as_array);
-    lines
-        .and_then(|lines| lines.iter().find(|line| line.get("kind").is_some_and(|one| one == kind)))
-        .and_then(|line| line.get("detail")?.as_str())
-        .map(str::to_owned)
-        .ok_or_else(|| anyhow!("no {kind} in {explanation}"))
-}
-
 #[test]
 fn tailscale_ssh_keeps_the_box_up_while_it_is_used_and_no_longer() {
     scenario(|| {
@@ -171,7 +161,7 @@ fn a_shell_and_a_command(it: Box) -> Result<()> {
     seen_typing(&it, &mut shell)?;
     // The shell is all that the installed daemon is shown, the command all that another is.
     it.configure(&only("terminals"))?;
-    let watcher = Watcher::start(&it, "commands")?;
+    let watcher = Watcher::start(&it, "commands", "sleep 100000")?;
 
     let sockets = vm.sh("ss -Hnt state connected '( sport = :22 or dport = :22 )'")?.ok()?;
     ensure!(sockets.is_empty(), "the kernel knows of ssh: {sockets}");
@@ -189,7 +179,7 @@ fn a_shell_and_a_command(it: Box) -> Result<()> {
     let ran = it.explain_at(&watcher.socket())?;
     ensure!(!watcher.would_have_stopped(&it, since)?, "a command alone did not: {ran:#}");
     ensure!(state_of(&ran, "commands")? == "active", "{ran:#}");
-    for detail in [detail(&typed, "terminals")?, detail(&ran, "commands")?] {
+    for detail in [detail_of(&typed, "terminals")?, detail_of(&ran, "commands")?] {
         lab::say(&detail);
         ensure!(detail.contains("Tailscale SSH"), "{detail}");
     }
