@@ -2,51 +2,81 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use lab::scenario;
+use anyhow::{Result, ensure};
+use lab::{Terminal, scenario};
 
-use crate::machine::{Box, IDLE, LONG, TICK, UNIT, config, text_of};
+use crate::machine::{Box, IDLE, LONG, STAMP_STEP, TICK, UNIT, WARNING, calm, config, text_of};
 
+/// Half of them under a hold, which is kept. The others while somebody types, and after the last
+/// key: what they typed is not forgotten, nor is the time since.
 #[test]
 fn fifty_kills_keep_the_holds_and_stop_nothing_early() {
     scenario(|| {
         Box::each(&config(""), |it| {
-            it.vm.sh("guppy hold 2h --why 'fifty kills'")?.ok()?;
-            // Each kill comes at an instant that nobody chose, once the daemon serves again.
-            let script = format!(
-                "for i in $(seq 50); do \
-                   until guppy idle >/dev/null 2>&1; do :; done; \
-                   perl -e 'select undef, undef, undef, rand' ; \
-                   systemctl kill --signal=KILL {UNIT}; \
-                 done; until guppy idle >/dev/null 2>&1; do :; done"
-            );
-            it.vm.sh_within(Duration::from_secs(600), &script)?.ok()?;
-            let restarts: u32 =
-                it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?.trim().parse()?;
-            ensure!(restarts >= 50, "{restarts} restarts");
+            let release = it.hold("fifty kills")?;
+            // More kills a minute than systemd's second between two starts would allow.
+            let dropin = "/etc/systemd/system/guppy-idle-stopper.service.d/quick.conf";
+            it.vm.write_file(dropin, b"[Service]\nRestartSec=50ms\n")?;
+            it.vm.sh("systemctl daemon-reload")?.ok()?;
+            it.vm.sh_within(LONG, &kills(25))?.ok()?;
             let explained = it.explain()?;
             let holds =
                 explained.get("holds").and_then(|holds| holds.as_array()).map_or(0, Vec::len);
             ensure!(holds == 1, "{explained:#}");
             ensure!(!it.has_stopped_since(0.0)?, "it stopped under a hold");
-            // The hold goes, and the box with it, though not before its time.
-            it.vm.sh("guppy release 1")?.ok()?;
-            let released = it.uptime()?;
+
+            let mut shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
+            shell.wait_for("$", LONG)?;
+            it.vm.sh(&release)?.ok()?;
+            let killing = it.vm.spawn(&kills(25))?;
+            let before = type_until_kills(&it, &mut shell, 40)?;
+            lab::wait::until("the last kill", LONG, || it.vm.ended(killing))?.ok()?;
+            ensure!(restarts(&it)? >= 50, "{} restarts", restarts(&it)?);
+
             let stopping = it.wait_event("stopping", LONG)?;
+            let after_key = stopping.at - before;
+            lab::say(format_args!("stopped {after_key:.1} s after the last key"));
+            ensure!(after_key >= IDLE + WARNING, "stopped {after_key:.1} s after the last key");
+            // Kills do not begin the count anew either: the last of them came well before its end.
             ensure!(
-                stopping.at >= released + IDLE - TICK - 1.0,
-                "stopped {:.1} s after the release",
-                stopping.at - released
+                after_key <= IDLE + WARNING + STAMP_STEP + TICK + 8.0,
+                "stopped only {after_key:.1} s after the last key"
             );
             it.vm.wait_power_off(LONG).map(drop)
         })
     });
 }
 
+/// A script: each kill comes at an instant that nobody chose, once the daemon serves again.
+fn kills(number: u32) -> String {
+    let serves = "until guppy idle >/dev/null 2>&1; do :; done";
+    format!(
+        "for i in $(seq {number}); do {serves}; perl -e 'select undef, undef, undef, rand 0.5'; \
+         systemctl kill --signal=KILL {UNIT}; done; {serves}"
+    )
+}
+
+/// Types until the daemon has been restarted so often; gives the guest's moment before the last key.
+fn type_until_kills(it: &Box, shell: &mut Terminal, kills: u32) -> Result<f64> {
+    lab::wait::until("kills beside a person who types", LONG, || {
+        let before = it.uptime()?;
+        shell.type_keys(" ")?;
+        // As people type: the next key in a moment.
+        it.vm.stays_on(Duration::from_secs(2))?;
+        Ok((restarts(it)? >= kills).then_some(before))
+    })
+}
+
+/// How often systemd has started the daemon again.
+fn restarts(it: &Box) -> Result<u32> {
+    let shown = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
+    Ok(shown.trim().parse()?)
+}
+
 #[test]
 fn a_loop_that_hangs_is_restarted() {
     scenario(|| {
-        Box::each(&config(""), |it| {
+        Box::each(&calm(), |it| {
             it.vm.write_file(
                 "/etc/systemd/system/guppy-idle-stopper.service.d/watchdog.conf",
                 b"[Service]\nWatchdogSec=5s\n",
@@ -54,15 +84,14 @@ fn a_loop_that_hangs_is_restarted() {
             it.vm.sh(&format!("systemctl daemon-reload && systemctl restart {UNIT}"))?.ok()?;
             it.vm.sh(&format!("systemctl kill --signal=STOP {UNIT}"))?.ok()?;
             lab::wait::until_true("the watchdog", LONG, || {
-                let shown = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
-                Ok(shown.trim() != "0" && it.explain().is_ok())
+                Ok(restarts(&it)? > 0 && it.explain().is_ok())
             })?;
             let log = it.vm.sh(&format!("journalctl -u {UNIT} -o cat"))?.ok()?;
             ensure!(log.contains("Watchdog timeout"), "{log}");
             // And a loop that goes on is left alone for longer than the watchdog waits.
-            let before = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
+            let before = restarts(&it)?;
             it.vm.stays_on(Duration::from_secs(12))?;
-            ensure!(it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()? == before);
+            ensure!(restarts(&it)? == before);
             Ok(())
         })
     });
@@ -71,9 +100,9 @@ fn a_loop_that_hangs_is_restarted() {
 #[test]
 fn a_bad_reload_leaves_the_running_config_in_force_and_says_so() {
     scenario(|| {
-        Box::each(&config(""), |it| {
+        Box::each(&calm(), |it| {
             let file = "/etc/guppy/idle-stopper.d/99-bad.toml";
-            it.vm.write_file(file, b"idle_after = \"1h\"\n\nwarning = 3\n")?;
+            it.vm.write_file(file, b"idle_after = \"2h\"\n\nwarning = 3\n")?;
             let check = it.vm.sh("guppy-idle-stopper --check-config")?;
             ensure!(check.status == 1, "{check:?}");
             it.vm.sh(&format!("systemctl reload {UNIT}"))?.ok()?;
@@ -85,19 +114,19 @@ fn a_bad_reload_leaves_the_running_config_in_force_and_says_so() {
             );
             let explained = it.explain()?;
             ensure!(
-                explained.get("idle_after_seconds").and_then(serde_json::Value::as_f64)
-                    == Some(IDLE),
+                explained.get("idle_after_seconds").and_then(serde_json::Value::as_u64)
+                    == Some(3600),
                 "{explained:#}"
             );
             ensure!(text_of(&explained, "config_error").contains("99-bad.toml"), "{explained:#}");
             it.vm
-                .sh(&format!("echo 'idle_after = \"1h\"' >{file} && systemctl reload {UNIT}"))?
+                .sh(&format!("echo 'idle_after = \"2h\"' >{file} && systemctl reload {UNIT}"))?
                 .ok()?;
             it.wait_event("reloaded", LONG)?;
             let explained = it.explain()?;
             ensure!(
                 explained.get("idle_after_seconds").and_then(serde_json::Value::as_u64)
-                    == Some(3600),
+                    == Some(7200),
                 "{explained:#}"
             );
             Ok(())
