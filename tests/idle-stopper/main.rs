@@ -1,6 +1,7 @@
 //! guppy-idle-stopper on real machines: installed by cloud-init from the packages under test, with
 //! real ssh, tmux, docker, make and systemd around it.
 
+mod blindness;
 mod boundaries;
 mod crashes;
 mod machine;
