@@ -4,11 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::scenario;
 
-use crate::machine::{Box, LONG, UNIT, config, debs_for, text_of};
-
-fn calm() -> String {
-    config("").replace("idle_after = \"25s\"", "idle_after = \"1h\"")
-}
+use crate::machine::{Box, LONG, UNIT, calm, debs_for, text_of};
 
 #[test]
 fn an_upgrade_keeps_holds_files_and_time() {
@@ -66,6 +62,38 @@ fn without_its_role_it_observes_and_a_purge_leaves_nothing() {
                  systemctl list-units --all --no-legend 'guppy*'",
             )?;
             ensure!(left.stdout.trim().is_empty(), "left behind:\n{}", left.stdout);
+            Ok(())
+        })
+    });
+}
+
+/// What keeps the role's word is not only the files: the daemon goes on with the last good config
+/// while there is a mistake in them, and the role's `stop` must not live on in that.
+#[test]
+fn a_broken_file_does_not_keep_a_role_that_is_removed() {
+    scenario(|| {
+        Box::each(&calm(), |it| {
+            ensure!(text_of(&it.explain()?, "mode") == "stop");
+            it.vm.sh("guppy hold 1h --why 'still here'")?.ok()?;
+            it.vm.write_file("/etc/guppy/idle-stopper.d/95-typo.toml", b"idle_aftr = \"1h\"\n")?;
+            it.vm.sh_within(LONG, "DEBIAN_FRONTEND=noninteractive apt-get -qq remove -y guppy-data-plane </dev/null")?.ok()?;
+            lab::wait::until_true("observing", LONG, || {
+                Ok(text_of(&it.explain()?, "mode") == "observe")
+            })
+            .with_context(|| format!("{:#?}", it.explain()))?;
+            let explained = it.explain()?;
+            ensure!(
+                text_of(&explained, "config_error").contains("95-typo.toml:1"),
+                "{explained:#}"
+            );
+            ensure!(
+                explained.to_string().contains("still here"),
+                "the hold is gone: {explained:#}"
+            );
+            // What is valid in the files is in force all the same.
+            let idle_after =
+                explained.get("idle_after_seconds").and_then(serde_json::Value::as_u64);
+            ensure!(idle_after == Some(3600), "{explained:#}");
             Ok(())
         })
     });
