@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, Result, ensure};
 use lab::scenario;
 
-use crate::machine::{Box, IDLE, LONG, TICK, config};
+use crate::machine::{Box, IDLE, LONG, TICK, config, journal_of};
 
 const MESSAGE: &str = "this box stops in";
 
@@ -30,9 +30,14 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
             // A terminal that Ctrl-S has stopped must not keep the others from being told.
             let mut stopped = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
             stopped.wait_for("$", LONG)?;
-            stopped.type_keys("yes\r")?;
+            stopped.type_keys("tty; yes\r")?;
             stopped.wait_for("y\ny", LONG).or_else(|_| stopped.wait_for("y\r\ny", LONG))?;
             stopped.type_keys("\u{13}")?;
+            let shown = stopped.text();
+            let stopped_name = shown
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix("/dev/"))
+                .context("the stopped terminal does not know its name")?;
 
             let warned = it.wait_event("warning", LONG)?;
             for (name, terminal) in [("ssh", &plain), ("tmux", &tmux), ("mesg n", &closed)] {
@@ -44,6 +49,8 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
                 warned.text
             ));
 
+            the_helper_told_all_but(&it, stopped_name)?;
+
             plain.type_keys(" ")?;
             let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
             ensure!(cancelled.text.contains("ssh dev"), "{}", cancelled.text);
@@ -52,6 +59,29 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
             vm.stays_on(Duration::from_secs_f64(20.0 + TICK))
         })
     });
+}
+
+/// The unit that warns has ended by itself, and has told every terminal but the stopped one.
+fn the_helper_told_all_but(it: &Box, stopped: &str) -> Result<()> {
+    let unit = "guppy-idle-stopper-warn.service";
+    let show = |property: &str| -> Result<String> {
+        it.vm.sh(&format!("systemctl show -P {property} {unit}"))?.ok()
+    };
+    lab::wait::until_true("the warning unit to end", LONG, || {
+        Ok(matches!(show("ActiveState")?.as_str(), "inactive" | "failed"))
+    })?;
+    ensure!(show("Result")? == "success", "{unit} ended with {}", show("Result")?);
+    let lines = journal_of(&it.vm, unit, 0)?;
+    let said = |begin: &str| {
+        let line = lines.iter().find_map(|line| line.text.strip_prefix(begin));
+        line.with_context(|| format!("no {begin:?}: {lines:#?}"))
+    };
+    let failed = said("not told: ")?;
+    ensure!(failed.starts_with(&format!("{stopped} (")) && !failed.contains(", "), "{failed}");
+    // ssh, the closed one, the tmux client and its pane, and the console.
+    let told: u32 = said("told ")?.split(' ').next().unwrap_or_default().parse()?;
+    ensure!(told >= 5, "told {told} terminals: {lines:#?}");
+    Ok(())
 }
 
 #[test]
@@ -66,7 +96,7 @@ fn work_that_begins_after_the_warning_calls_the_stop_off() {
             let command = it.client.ssh_spawn(&it.key, &it.vm, "dev", "", "exec sleep 100000")?;
             let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
             lab::say(format_args!("{}", cancelled.text));
-            it.vm.stays_on(Duration::from_secs_f64(IDLE))?;
+            it.vm.stays_on(Duration::from_secs_f64(20.0 + TICK))?;
             drop(command);
             it.vm.wait_power_off(LONG).map(drop)
         })
