@@ -8,6 +8,7 @@ mod machine;
 mod package;
 mod quiet;
 mod remote_build;
+mod soak;
 mod stops;
 mod survives;
 mod tailscale;
