@@ -105,6 +105,57 @@ fn a_block_lock_held_for_ever_does_not_make_the_box_eternal() {
     });
 }
 
+/// Nobody is there to take an order: no bus, and no polkit that would allow one.
+#[test]
+fn a_box_without_dbus_and_polkit_stops_all_the_same() {
+    scenario(|| {
+        Box::each(&config(""), |it| {
+            // systemctl speaks to PID 1 over a socket of its own, as root.
+            it.vm
+                .sh("systemctl mask --runtime --quiet dbus.socket dbus.service polkit.service && \
+                     systemctl kill --signal=KILL dbus.service; \
+                     systemctl kill --signal=KILL polkit.service; rm -f /run/dbus/system_bus_socket; \
+                     ! busctl --system list >/dev/null 2>&1")?
+                .ok()?;
+            let refused = it.wait_event("refused", LONG)?;
+            lab::say(format_args!("without a bus: {}", refused.text));
+            // Four refusals, with a delay that doubles from 15 s, come first.
+            let last = it.wait_event("last-resort", 2 * LONG)?;
+            ensure!(last.at > refused.at);
+            it.vm.wait_power_off(LONG).map(drop)
+        })
+    });
+}
+
+/// And without the role nothing but the daemon's own word: root's second look refuses it.
+#[test]
+fn the_last_resort_is_none_for_a_box_that_only_observes() {
+    scenario(|| {
+        Box::each(&config("mode = \"observe\""), |it| {
+            it.vm
+                .sh("runuser -u guppy-idle-stopper -- sh -c \
+                     'echo 5 >/run/guppy-idle-stopper/power-off'")?
+                .ok()?;
+            let unit = "guppy-idle-stopper-poweroff.service";
+            lab::wait::until_true("the refusal", LONG, || {
+                let shown = it.vm.sh(&format!("systemctl show -P Result {unit}"))?.ok()?;
+                Ok(shown.trim() == "exit-code")
+            })?;
+            let now = "awk '{printf \"%d\", $1 * 1000}' /proc/uptime";
+            it.vm
+                .sh(&format!(
+                    "{now} >/run/power-off && mv /run/power-off /run/guppy-idle-stopper/"
+                ))?
+                .ok()?;
+            lab::wait::until_true("the second refusal", LONG, || {
+                let log = it.vm.sh(&format!("journalctl -u {unit} -o cat"))?.ok()?;
+                Ok(log.contains("in mode observe nothing is powered off"))
+            })?;
+            it.vm.stays_on(Duration::from_secs(5))
+        })
+    });
+}
+
 /// Killed again and again, and started with a drop-in that is broken.
 #[test]
 fn neither_crashes_nor_a_typo_make_the_box_eternal() {

@@ -192,6 +192,17 @@ impl Round {
                 self.pending =
                     Some(Box::pin(async { Outcome::PowerOff(act::bus::force_power_off().await) }));
             }
+            Action::LastResort => {
+                warn!(guppy_event = "last-resort", "asking PID 1 to power off, past D-Bus");
+                let (dir, now) = {
+                    let daemon = self.daemon.borrow();
+                    (daemon.state_dir().to_owned(), daemon.clock.now())
+                };
+                self.pending =
+                    Some(Box::pin(
+                        async move { Outcome::PowerOff(act::last_resort(&dir, now).await) },
+                    ));
+            }
         }
     }
 

@@ -5,12 +5,14 @@
 //! units below for it (polkit rule `50-guppy-idle-stopper.rules`), and root runs what they hold.
 
 pub mod bus;
+mod last_resort;
 pub mod tell;
 mod terminals;
 
 use std::path::Path;
 use std::time::Duration;
 
+pub use last_resort::{MAY_BE_OLD, REQUEST_FILE, last_resort};
 pub use terminals::{MESSAGE_AT_MOST, warning_text, withdrawal_text};
 
 /// Writes the message to every terminal.
@@ -21,6 +23,9 @@ pub const CHECKS_UNIT: &str = "guppy-idle-stopper-checks.service";
 pub const HOOKS_UNIT: &str = "guppy-idle-stopper-hooks.service";
 /// Ends the box, past logind and its locks.
 pub const POWER_OFF_UNIT: &str = "poweroff.target";
+
+/// The last resort's, which watches the request.
+pub const LAST_RESORT_UNIT: &str = "guppy-idle-stopper-poweroff.path";
 
 /// Where the operator's checks are.
 pub const CHECKS_DIR: &str = "/etc/guppy/idle-stopper.checks.d";

@@ -1,13 +1,13 @@
-//! What guppy-idle-stopper has root do, one verb for each oneshot unit:
+//! What guppy-idle-stopper has others do, one verb for each oneshot unit:
 //! `warn` writes the daemon's message to every terminal, `checks` runs the operator's checks,
-//! `hooks` runs the pre-stop hooks. Installed as /usr/libexec/guppy/idle-stopper-helper.
+//! `hooks` runs the pre-stop hooks, `power-off` grants the last resort. Installed as /usr/libexec/guppy/idle-stopper-helper.
 
 use std::process::ExitCode;
 
-use idle_stopper::helper::{hooks, run_checks, warn};
+use idle_stopper::helper::{hooks, power_off, run_checks, warn};
 
-const USAGE: &str =
-    "usage: idle-stopper-helper warn|checks|hooks (run by the units of guppy-idle-stopper)";
+const USAGE: &str = "usage: idle-stopper-helper warn|checks|hooks|power-off (run by the units of \
+     guppy-idle-stopper)";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Some("warn") => warn::run(),
         Some("checks") => run_checks::run(),
         Some("hooks") => hooks::run(),
+        Some("power-off") => power_off::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -28,6 +28,9 @@ pub enum Action {
     PowerOff,
     /// Have systemd start poweroff.target, past every lock, and come back with its answer.
     ForcePowerOff,
+    /// The same without D-Bus and polkit, by a file that systemd watches; come back with whether
+    /// it was taken.
+    LastResort,
 }
 
 /// One line of the journal: a decision or a change.

@@ -25,6 +25,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(600);
 /// After this many orders without a lock to blame, logind itself is at fault.
 const ORDERS_BEFORE_FORCE: u32 = 3;
 
+/// After this many, one of them by force, the bus or polkit is at fault. From here on every second
+/// order goes past them, and every second one tries them again.
+const ORDERS_BEFORE_LAST_RESORT: u32 = 4;
+
 impl State {
     /// Whether the order is out or taken, so that gaps and ticks must not disturb it.
     pub(super) fn is_powering_off(&self) -> bool {
@@ -118,8 +122,8 @@ impl State {
         }
     }
 
-    /// Orders the power-off: from logind, and by force when logind cannot be had or only locks
-    /// that no longer count stand against it.
+    /// Orders the power-off: from logind; by force when logind cannot be had or only locks that no
+    /// longer count stand against it; past D-Bus when that does not help either.
     fn order(
         &mut self,
         evidence: &Evidence,
@@ -140,12 +144,20 @@ impl State {
             Reading::Known(locks) => locks.iter().any(blocks),
             Reading::Unknown(_) => false,
         };
-        let force = self.orders >= ORDERS_BEFORE_FORCE || (self.orders > 0 && only_old_locks);
+        let past_the_bus = self.orders >= ORDERS_BEFORE_LAST_RESORT
+            && (self.orders - ORDERS_BEFORE_LAST_RESORT).is_multiple_of(2);
+        let order = if past_the_bus {
+            Action::LastResort
+        } else if self.orders >= ORDERS_BEFORE_FORCE || (self.orders > 0 && only_old_locks) {
+            Action::ForcePowerOff
+        } else {
+            Action::PowerOff
+        };
         // Counted as it goes out: a daemon that is killed before the answer has still tried.
         self.orders = self.orders.saturating_add(1);
         self.phase = Phase::Stopping { since, stage: Stage::Asked };
         self.last_tick = Some(now);
-        actions.push(if force { Action::ForcePowerOff } else { Action::PowerOff });
+        actions.push(order);
     }
 
     pub(super) fn power_off_taken(&mut self, now: Boottime, actions: &mut Vec<Action>) {

@@ -7,11 +7,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::STATE_DIR;
 use crate::act::{MESSAGE_AT_MOST, MESSAGE_FILE};
 use crate::sense::{Reading, terminals_now};
-
-/// The daemon's state folder. It belongs to the daemon, so nothing in it is trusted.
-const STATE_DIR: &str = "/run/guppy-idle-stopper";
 
 const O_NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 const O_NOCTTY: i32 = rustix::fs::OFlags::NOCTTY.bits().cast_signed();

@@ -66,6 +66,74 @@ fn a_box_told_to_observe_while_it_stops_stays_up() {
 }
 
 #[test]
+fn without_a_bus_or_polkit_the_box_stops_by_the_last_resort() {
+    let mut world = World::settled();
+    world.power_off = Err("no bus".to_owned());
+    world.force = Err("no bus".to_owned());
+    world.wait(HOUR);
+    assert!(world.stopped.is_some());
+    let orders: Vec<&Action> = world
+        .actions
+        .iter()
+        .map(|(_, action)| action)
+        .filter(|action| {
+            matches!(action, Action::PowerOff | Action::ForcePowerOff | Action::LastResort)
+        })
+        .collect();
+    // The polite ways first; this one passes every lock there is.
+    let (polite, force) = (&Action::PowerOff, &Action::ForcePowerOff);
+    assert_eq!(orders, [polite, polite, polite, force, &Action::LastResort]);
+}
+
+#[test]
+fn the_last_resort_does_not_displace_the_others() {
+    let mut world = World::settled();
+    world.power_off = Err("no".to_owned());
+    world.force = Err("no".to_owned());
+    world.last_resort = Err("nobody watches".to_owned());
+    world.wait(6 * HOUR);
+    assert!(world.count(|action| *action == Action::LastResort) > 5);
+    world.force = Ok(());
+    world.wait(25 * MINUTE);
+    assert!(world.stopped.is_some());
+}
+
+#[test]
+fn a_box_that_only_observes_never_comes_to_the_last_resort() {
+    let mut world = World::with(Config::default());
+    world.power_off = Err("no".to_owned());
+    world.force = Err("no".to_owned());
+    for _ in 0..3 {
+        world.wait(12 * HOUR);
+        world.restart();
+    }
+    assert_eq!(world.count(|action| *action == Action::LastResort), 0);
+    // Nor one that is told to observe just before it.
+    world.config.mode = Mode::Stop;
+    while world.count(|action| *action == Action::ForcePowerOff) == 0 {
+        world.wait(SECOND);
+    }
+    world.config.mode = Mode::Observe;
+    world.wait(12 * HOUR);
+    assert_eq!(world.count(|action| *action == Action::LastResort), 0);
+    assert!(world.stopped.is_none());
+}
+
+#[test]
+fn no_lock_younger_than_its_time_is_passed_by_the_last_resort() {
+    let mut world = World::settled();
+    world.power_off = Err("no".to_owned());
+    world.force = Err("no".to_owned());
+    while world.count(|action| *action == Action::ForcePowerOff) == 0 {
+        world.wait(SECOND);
+    }
+    world.lock("shutdown", "block");
+    let taken = world.now;
+    world.wait(world.config.inhibit_at_most + 2 * HOUR);
+    assert!(world.stopped.unwrap().since(taken) >= world.config.inhibit_at_most);
+}
+
+#[test]
 fn a_failing_sensor_and_a_crash_loop_together_make_no_eternal_box() {
     let mut world = World::settled();
     world.evidence.builds = Reading::Unknown("EIO".to_owned());

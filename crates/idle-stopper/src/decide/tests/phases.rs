@@ -128,6 +128,7 @@ fn a_refusal_is_retried_with_growing_delay_and_never_given_up() {
     let mut world = World::settled();
     world.power_off = Err("ESTALE".to_owned());
     world.force = Err("no".to_owned());
+    world.last_resort = Err("no".to_owned());
     world.wait(24 * HOUR);
     let waits: Vec<Duration> = world
         .actions

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) power_off: Result<(), String>,
     /// What systemd answers.
     pub(super) force: Result<(), String>,
+    /// Whether systemd takes the file.
+    pub(super) last_resort: Result<(), String>,
     /// The last look.
     pub(super) looked: Option<Boottime>,
     /// The first order that was taken.
@@ -58,6 +60,7 @@ impl World {
             actions: Vec::new(),
             power_off: Ok(()),
             force: Ok(()),
+            last_resort: Ok(()),
             looked: None,
             stopped: None,
             during_hooks: |_| {},
@@ -126,6 +129,7 @@ impl World {
                 Action::RunHooks => self.hooks_end = Some(self.now + self.hooks_take),
                 Action::PowerOff => self.answer(self.power_off.clone()),
                 Action::ForcePowerOff => self.answer(self.force.clone()),
+                Action::LastResort => self.answer(self.last_resort.clone()),
                 Action::Tell(_) | Action::Warn { .. } | Action::Unwarn { .. } => {}
             }
         }
