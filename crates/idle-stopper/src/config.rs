@@ -253,7 +253,8 @@ impl Default for Network {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commands {
-    /// Parts of a command line that mark an IDE's server, which counts by its bytes.
+    /// Parts of a program's path, or of its script's, that mark an IDE's server, which counts by
+    /// its bytes.
     pub ide_servers: Vec<String>,
 }
 

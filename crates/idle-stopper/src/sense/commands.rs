@@ -16,7 +16,7 @@ use super::{Process, RemoteCommand};
 /// Commands that are listed.
 const MOST: usize = 1024;
 
-/// Descendants of one command whose command line is searched for an IDE's server. Servers start
+/// Descendants of one command whose program is looked at for an IDE's server. Servers start
 /// first; a command with more children than this is at work anyway.
 const MOST_DESCENDANTS: usize = 64;
 
@@ -198,7 +198,7 @@ fn serves_an_ide(world: World<'_>, command: &Entry, marks: &[String]) -> bool {
         if at >= MOST_DESCENDANTS {
             return false;
         }
-        if world.proc.command_line_holds(entry.pid, marks) {
+        if world.proc.program_holds(entry.pid, marks) {
             return true;
         }
         at += 1;

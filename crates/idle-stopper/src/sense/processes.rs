@@ -133,11 +133,13 @@ impl Proc {
         arguments(text)
     }
 
-    /// Whether the command line holds one of `parts`.
-    pub(super) fn command_line_holds(&self, pid: u32, parts: &[String]) -> bool {
+    /// Whether the path of the process's program, or of the script that its interpreter was given,
+    /// holds one of `parts`. What else is in a command line may be about anything.
+    pub(super) fn program_holds(&self, pid: u32, parts: &[String]) -> bool {
         let mut buffer = [0; COMMAND_LINE];
         let text = self.read(pid, "cmdline", &mut buffer).unwrap_or_default();
-        parts.iter().any(|part| holds(text, part.as_bytes()))
+        let (program, script) = program(text);
+        parts.iter().map(String::as_bytes).any(|part| holds(program, part) || holds(script, part))
     }
 
     /// The id of the logind session that a process belongs to, from its cgroup.
@@ -164,6 +166,19 @@ pub(super) fn arguments(text: &[u8]) -> Vec<Vec<u8>> {
     };
     let text = text.get(..=last).unwrap_or_default();
     text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
+
+/// The path of a command line's program, and that of its script where the program is an
+/// interpreter: `node /home/alice/.vscode-server/out/server-main.js`.
+fn program(text: &[u8]) -> (&[u8], &[u8]) {
+    let mut words = text.split(|byte| *byte == 0);
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let interprets = matches!(name, b"node" | b"nodejs" | b"bun" | b"deno")
+        || name.ends_with(b"sh")
+        || name.starts_with(b"python");
+    let script = words.next().filter(|word| interprets && word.contains(&b'/'));
+    (program, script.filter(|word| !word.starts_with(b"-")).unwrap_or_default())
 }
 
 /// Whether `text` holds `part`, which must not be empty.

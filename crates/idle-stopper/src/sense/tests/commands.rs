@@ -173,6 +173,32 @@ async fn an_ide_is_known_by_a_descendant_and_stays_one() {
     assert_eq!(whats(&commands), [(711, "bash (alice, ssh)", false)]);
 }
 
+/// The mark must be in the path of what runs, not in what it is told.
+#[tokio::test]
+async fn a_command_that_only_names_an_ide_is_a_command() {
+    for (words, by_bytes) in [
+        (&["/home/alice/.vscode-server/cli/servers/x/node", "--type=ptyHost"][..], true),
+        (&["node", "/home/alice/.vscode-server/out/server-main.js", "--start-server"], true),
+        (&["/bin/bash", "/home/alice/.cache/remote-dev-server/bin/remote-dev-server.sh"], true),
+        (&["sh", "/home/alice/.cursor-server/bin/x/bin/cursor-server"], true),
+        (&["/usr/lib/code-server/lib/node"], true),
+        (&["grep", "-r", ".vscode-server", "."], false),
+        (&["grep", ".vscode-server/x", "notes"], false),
+        (&["rm", "/home/alice/.vscode-server/data"], false),
+        (&["bash", "-c", "tar -c /home/alice/.vscode-server"], false),
+        (&["node", "build.js", "/home/alice/.vscode-server/x"], false),
+        (&["python3", "-m/code-server", "x"], false),
+        (&["make", "-C", "/home/alice/src/code-server"], false),
+    ] {
+        let tree = Tree::new();
+        connection(&tree, "sshd", "sshd: alice@notty");
+        tree.process(Fake { pid: 711, parent: 710, comm: "x", words, ..Fake::default() });
+        let commands = commands(&mut tree.sensors()).await;
+        assert_eq!(commands.len(), 1);
+        assert_eq!(commands[0].by_bytes, by_bytes, "{words:?}");
+    }
+}
+
 /// sshd's title says `[priv]` at first; it is read again until it is a session's.
 #[tokio::test]
 async fn a_root_login_becomes_a_session_in_the_same_process() {
