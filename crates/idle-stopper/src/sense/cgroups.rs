@@ -187,7 +187,9 @@ impl Child<'_> {
     fn steps(&self, steps: &mut Vec<String>) -> Result<(), Failure> {
         let name = self.name.to_bytes();
         // systemd's driver: `system.slice:docker:ID`, a sibling of the services.
-        if name.windows(8).any(|part| part == b":docker:") {
+        if name.windows(8).any(|part| part == b":docker:")
+            && is_populated(self.folder, self.name, || self.path())?
+        {
             steps.push(self.path());
         }
         // The cgroupfs driver: `buildkit/ID`, of a daemon on the box below the root or `docker`,
@@ -204,19 +206,60 @@ impl Child<'_> {
             else {
                 continue;
             };
+            let parent = match part.to_bytes() {
+                b"." => self.path(),
+                _ => format!("{}/{}", self.path(), part.to_string_lossy()),
+            };
+            let mut failure = None;
             // A list that ends early is of a folder that has just gone.
             let _ = file::list(folder.as_fd(), |id, kind, _| {
+                let path = || format!("{parent}/{}", id.to_string_lossy());
                 if kind == FileType::Directory {
-                    steps.push(format!("{}/{}", self.path(), id.to_string_lossy()));
+                    match is_populated(folder.as_fd(), id, path) {
+                        Ok(true) => steps.push(path()),
+                        Ok(false) => {}
+                        Err(why) => failure = Some(why),
+                    }
                 }
-                if steps.len() > MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let is_enough = failure.is_some() || steps.len() > MOST;
+                if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
         }
         if steps.len() > MOST {
             return Err(Failure::TooMany { limit: MOST, what: "build steps" });
         }
         Ok(())
     }
+}
+
+/// Whether a process is in the cgroup or below it (cgroup.events). BuildKit that was killed leaves
+/// the empty cgroups of its steps behind, and nobody removes them before the next boot.
+fn is_populated(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    path: impl Fn() -> String,
+) -> Result<bool, Failure> {
+    let mut buffer = [0; 256];
+    let read = file::folder_in(parent, name)
+        .and_then(|folder| file::read_once(folder.as_fd(), c"cgroup.events", &mut buffer));
+    let file = || format!("{}/cgroup.events", path());
+    match read {
+        Ok(text) => populated(text).ok_or_else(|| Failure::form(file(), text)),
+        Err(errno) if gone(errno) => Ok(false),
+        Err(errno) => Err(Failure::read(file(), errno)),
+    }
+}
+
+/// `populated 1`.
+pub(super) fn populated(text: &[u8]) -> Option<bool> {
+    file::lines(text).find_map(|line| match line.strip_prefix(b"populated ")? {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    })
 }
 
 /// `usage_usec 12345`, cpu.stat's first line today.

@@ -145,6 +145,40 @@ async fn build_steps_of_every_driver() {
     assert_eq!(builds[4].id, "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy");
 }
 
+/// BuildKit was killed in mid-build: nobody is left to remove its steps' cgroups.
+#[tokio::test]
+async fn an_empty_step_that_was_left_behind_is_no_build() {
+    let tree = Tree::new();
+    let steps = [
+        "system.slice/system.slice:docker:abcdefghijklmnopqrstuvwxy".to_owned(),
+        "buildkit/cdefghijklmnopqrstuvwxyza".to_owned(),
+        format!("system.slice/docker-{ID}.scope/docker/buildkit/efghijklmnopqrstuvwxyzabc"),
+    ];
+    for path in &steps {
+        tree.cgroup(path, 0);
+        tree.populated(path, false);
+    }
+    assert_eq!(builds(&mut tree.sensors()).await, []);
+    for path in &steps {
+        tree.populated(path, true);
+        assert_eq!(builds(&mut tree.sensors()).await.len(), 1, "{path}");
+        // One that goes between the listing and the look is none either.
+        std::fs::remove_file(tree.path(&format!("sys/fs/cgroup/{path}/cgroup.events"))).unwrap();
+        assert_eq!(builds(&mut tree.sensors()).await, []);
+    }
+    for path in &steps {
+        tree.file(&format!("sys/fs/cgroup/{path}/cgroup.events"), "frozen 0\n");
+        let why = read(&mut tree.sensors(), &only(|on| on.builds = true)).await.builds.unknown();
+        let file = format!("/sys/fs/cgroup/{path}/cgroup.events");
+        let expected = format!("{file} is not in the known form, at: \"frozen 0\"");
+        assert_eq!(
+            without(tree.folder.path(), &why),
+            expected.trim_start_matches("/sys/fs/cgroup/")
+        );
+        tree.populated(path, false);
+    }
+}
+
 /// `docker build` runs a plugin below itself; together they are one build.
 #[tokio::test]
 async fn build_commands_once_each_as_long_as_they_live() {

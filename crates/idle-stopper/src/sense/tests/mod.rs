@@ -131,6 +131,15 @@ impl Tree {
             &format!("sys/fs/cgroup/{path}/cpu.stat"),
             format!("usage_usec {usage}\nuser_usec 1\nsystem_usec 2\nnr_periods 0\n"),
         );
+        self.populated(path, true);
+    }
+
+    /// Whether there are processes in a cgroup, as kernel 6.12 writes it.
+    fn populated(&self, path: &str, populated: bool) {
+        self.file(
+            &format!("sys/fs/cgroup/{path}/cgroup.events"),
+            format!("populated {}\nfrozen 0\n", u8::from(populated)),
+        );
     }
 
     /// Sensors for it, ten minutes after boot, with a logind that cannot be reached.

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::super::builds::is_build;
-use super::super::cgroups::usage;
+use super::super::cgroups::{populated, usage};
 use super::super::checks;
 use super::super::commands::{line, tailscale_user};
 use super::super::cpu::steal;
@@ -37,6 +37,7 @@ fn all(bytes: &[u8]) {
     assert!(tailscale_user(&words).is_none_or(|user| user.chars().count() <= 65));
     is_build(&words);
     usage(bytes);
+    populated(bytes);
     steal(bytes);
     stalled(bytes);
     number(bytes);
