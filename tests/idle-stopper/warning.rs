@@ -103,6 +103,33 @@ fn work_that_begins_after_the_warning_calls_the_stop_off() {
     });
 }
 
+/// systemd merges the start of a unit that still runs, so the second message must wait for it.
+#[test]
+fn whoever_is_warned_and_spared_at_once_is_told_both() {
+    scenario(|| {
+        Box::each(&config("").replace("warning = \"6s\"", "warning = \"40s\""), |it| {
+            // A slow box: telling takes longer than what happens meanwhile.
+            it.vm.write_file(
+                "/etc/systemd/system/guppy-idle-stopper-warn.service.d/slow.conf",
+                b"[Service]\nExecStartPost=/bin/sleep 12\n",
+            )?;
+            it.vm.sh("systemctl daemon-reload")?.ok()?;
+            let shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
+            shell.wait_for("$", LONG)?;
+            let warned = it.wait_event("warning", LONG)?;
+            it.vm.sh("guppy hold 1h --why 'not yet'")?.ok()?;
+            let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
+            ensure!(
+                cancelled.at < warned.at + 12.0,
+                "the box was too slow for this: {:.1} s",
+                cancelled.at - warned.at
+            );
+            shell.wait_for(MESSAGE, LONG)?;
+            shell.wait_for("this box stays up", LONG).map(drop)
+        })
+    });
+}
+
 #[test]
 fn a_hold_placed_during_the_warning_calls_the_stop_off_at_once() {
     scenario(|| {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::act;
+use crate::act::{self, Announcer};
 use crate::daemon::Daemon;
 use crate::decide::{Action, Input, Phase, Stage};
 use crate::sense::checks::RESULTS_FILE;
@@ -49,6 +49,7 @@ pub struct Round {
     woken: bool,
     /// The order that is out; there is never more than one.
     pending: Option<Pending>,
+    terminals: Announcer,
 }
 
 impl std::fmt::Debug for Round {
@@ -63,6 +64,11 @@ impl Round {
     /// # Errors
     /// Signal handlers cannot be installed.
     pub fn new(daemon: Rc<RefCell<Daemon>>, wake: Rc<Notify>) -> std::io::Result<Self> {
+        let state_dir = daemon.borrow().state_dir().to_owned();
+        let terminals = Announcer::new(move |text| {
+            let state_dir = state_dir.clone();
+            Box::pin(async move { act::write_to_terminals(&state_dir, &text).await })
+        });
         Ok(Self {
             daemon,
             wake,
@@ -75,6 +81,7 @@ impl Round {
             looked: Instant::now(),
             woken: false,
             pending: None,
+            terminals,
         })
     }
 
@@ -97,6 +104,14 @@ impl Round {
                 }
                 () = self.wake.notified() => self.woken = true,
                 outcome = next(&mut self.pending) => self.outcome(outcome).await,
+                told = self.terminals.go_on() => {
+                    if let Err(why) = told {
+                        warn!(
+                            guppy_event = "warn-failed",
+                            "the terminals could not be told: {why}"
+                        );
+                    }
+                }
                 signal = self.signals.next() => match signal {
                     Signal::Reload => {
                         self.reload();
@@ -156,7 +171,7 @@ impl Round {
     async fn decide(&mut self, input: Input<'_>) {
         let actions = self.daemon.borrow_mut().decide(input);
         for action in actions {
-            self.perform(action).await;
+            self.perform(action);
         }
         let status = self.daemon.borrow().status();
         if status != self.status {
@@ -165,15 +180,15 @@ impl Round {
         }
     }
 
-    async fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action) {
         match action {
             // The daemon has written it.
             Action::Tell(_) => {}
             Action::Warn { left, mode } => {
                 let text = act::warning_text(left, &self.daemon.borrow().idle_text(), mode);
-                self.write_to_terminals(&text).await;
+                self.terminals.say(text);
             }
-            Action::Unwarn { why } => self.write_to_terminals(&act::withdrawal_text(&why)).await,
+            Action::Unwarn { why } => self.terminals.say(act::withdrawal_text(&why)),
             Action::RunHooks => {
                 let at_most = self.daemon.borrow().settings().hooks_at_most;
                 self.pending = Some(Box::pin(async move {
@@ -203,13 +218,6 @@ impl Round {
                         async move { Outcome::PowerOff(act::last_resort(&dir, now).await) },
                     ));
             }
-        }
-    }
-
-    async fn write_to_terminals(&self, text: &str) {
-        let dir: PathBuf = self.daemon.borrow().state_dir().to_owned();
-        if let Err(why) = act::write_to_terminals(&dir, text).await {
-            warn!(guppy_event = "warn-failed", "the terminals could not be told: {why}");
         }
     }
 

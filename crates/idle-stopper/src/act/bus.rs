@@ -102,6 +102,21 @@ pub async fn start(unit: &str) -> Result<(), String> {
     .map(drop)
 }
 
+/// Waits until a unit neither starts nor stops.
+///
+/// # Errors
+/// Whatever systemd says, and that it still does after `at_most`.
+pub async fn wait_until_settled(unit: &str, at_most: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + at_most;
+    while let Some("activating" | "deactivating") = active_state(unit).await?.as_deref() {
+        if Instant::now() >= deadline {
+            return Err(format!("{unit} still runs after {at_most:?}"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
 /// Starts a oneshot unit and waits until it has ended, well or not: until then its job lives.
 ///
 /// # Errors

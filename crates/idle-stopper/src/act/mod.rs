@@ -4,6 +4,7 @@
 //! The daemon has no rights of its own. logind powers off for its user, systemd starts exactly the
 //! units below for it (polkit rule `50-guppy-idle-stopper.rules`), and root runs what they hold.
 
+mod announcer;
 pub mod bus;
 mod last_resort;
 pub mod tell;
@@ -12,6 +13,7 @@ mod terminals;
 use std::path::Path;
 use std::time::Duration;
 
+pub use announcer::Announcer;
 pub use last_resort::{MAY_BE_OLD, REQUEST_FILE, last_resort};
 pub use terminals::{MESSAGE_AT_MOST, warning_text, withdrawal_text};
 
@@ -34,15 +36,20 @@ pub const HOOKS_DIR: &str = "/etc/guppy/idle-stopper.stop.d";
 /// The message for the terminals, in the daemon's state folder.
 pub const MESSAGE_FILE: &str = "message";
 
-/// Has root write `text` to every terminal.
+/// The unit's own TimeoutStartSec, and a moment more.
+const WARN_AT_MOST: Duration = Duration::from_secs(25);
+
+/// Has root write `text` to every terminal, and waits until it has.
 ///
 /// # Errors
 /// In words for the journal: the file or the unit.
 pub async fn write_to_terminals(state_dir: &Path, text: &str) -> Result<(), String> {
+    // The daemon before this one may have started it, and a start that meets it is lost.
+    bus::wait_until_settled(WARN_UNIT, WARN_AT_MOST).await?;
     let path = state_dir.join(MESSAGE_FILE);
     service::state::write(&path, text.as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()))?;
-    bus::start(WARN_UNIT).await
+    bus::start_and_wait(WARN_UNIT, WARN_AT_MOST).await
 }
 
 /// Runs the pre-stop hooks, if there are any, and waits until they have ended or `at_most` is over.
