@@ -3,7 +3,7 @@
 //! running, nor the box up.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use service::config::{Live, Paths};
 
@@ -18,7 +18,11 @@ use crate::config::Config;
 /// The folder cannot be read, or some hooks failed: each is named.
 pub fn run() -> Result<(), String> {
     let at_most = Live::<Config>::start(Paths::of("idle-stopper"), None).config().hooks_at_most;
-    let hooks = list(Path::new(HOOKS_DIR))?;
+    run_all(Path::new(HOOKS_DIR), at_most)
+}
+
+pub(super) fn run_all(folder: &Path, at_most: Duration) -> Result<(), String> {
+    let hooks = list(folder)?;
     let deadline = Instant::now() + at_most;
     let mut left = u32::try_from(hooks.len()).unwrap_or(u32::MAX);
     let mut failed = Vec::new();

@@ -7,6 +7,8 @@ pub mod hooks;
 pub mod power_off;
 pub mod run_checks;
 mod run_one;
+#[cfg(test)]
+mod tests;
 pub mod warn;
 
 /// The daemon's state folder. It belongs to the daemon, so nothing in it is trusted.

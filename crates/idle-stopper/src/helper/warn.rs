@@ -41,7 +41,7 @@ pub fn run() -> Result<(), String> {
     Ok(())
 }
 
-fn message(path: &Path) -> std::io::Result<String> {
+pub(super) fn message(path: &Path) -> std::io::Result<String> {
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOFOLLOW).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a regular file"));
@@ -53,7 +53,7 @@ fn message(path: &Path) -> std::io::Result<String> {
     Ok(text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect())
 }
 
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> std::io::Result<()> {
     let mut terminal: File = OpenOptions::new()
         .write(true)
         .custom_flags(O_NONBLOCK | O_NOCTTY | O_NOFOLLOW)
