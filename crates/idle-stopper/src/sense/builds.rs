@@ -33,10 +33,13 @@ impl Builds {
                 return Err(Failure::TooMany { limit: MOST, what: "container commands" });
             }
             let process = entry.process();
-            let told = known.remove(&process).unwrap_or_else(|| {
-                let words = proc.command_line(entry.pid);
-                is_build(&words).then(|| printable(&words.join(&b' '), 80))
-            });
+            let told = match known.remove(&process) {
+                Some(told) => told,
+                None => {
+                    let words = proc.command_line(process)?;
+                    is_build(&words).then(|| printable(&words.join(&b' '), 80))
+                }
+            };
             self.told.insert(process, told);
         }
         for (process, told) in &self.told {

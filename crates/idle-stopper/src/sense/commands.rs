@@ -71,10 +71,21 @@ impl Commands {
         let mut commands = Vec::new();
         for Found { entry, user, via } in find(world)? {
             let key = (entry.process(), entry.comm().to_vec());
-            let mut told = known.remove(&key).unwrap_or_else(|| {
-                let Line { text, sftp } = line(&world.proc.command_line(entry.pid));
-                Told { text, by_bytes: sftp, session: world.proc.session(entry.pid) }
-            });
+            let session = || world.proc.session(entry.pid);
+            let (mut told, is_read) = match known.remove(&key) {
+                Some(told) => (told, true),
+                None => match world.proc.command_line(entry.process()) {
+                    Ok(words) => {
+                        let Line { text, sftp } = line(&words);
+                        (Told { text, by_bytes: sftp, session: session() }, true)
+                    }
+                    // A command it is, whatever it says; next time it may say it.
+                    Err(why) => {
+                        let text = format!("{} ({why})", printable(entry.comm(), 15));
+                        (Told { text, by_bytes: false, session: session() }, false)
+                    }
+                },
+            };
             // An IDE's first command is a shell; its server comes later, somewhere below.
             told.by_bytes = told.by_bytes || serves_an_ide(world, entry, marks);
             let host = match &told.session {
@@ -88,7 +99,9 @@ impl Commands {
                 host,
                 by_bytes: told.by_bytes,
             });
-            self.told.insert(key, told);
+            if is_read {
+                self.told.insert(key, told);
+            }
         }
         Ok(commands)
     }
@@ -105,6 +118,9 @@ fn what(text: &str, user: &str, via: &str, host: Option<IpAddr>) -> String {
 fn find(world: World<'_>) -> Result<Vec<Found<'_>>, Failure> {
     let World { proc, processes, logins } = world;
     let mut found = Vec::new();
+    if let Some(why) = logins.unread() {
+        return Err(why.clone());
+    }
     for (session, user) in logins.sessions() {
         for entry in processes.children(session).filter(|child| child.terminal == 0) {
             // sshd's own child: internal-sftp, or a fork on its way to become the command.
@@ -120,7 +136,7 @@ fn find(world: World<'_>) -> Result<Vec<Found<'_>>, Failure> {
     for daemon in processes.iter().filter(|entry| is_tailscaled(entry)) {
         for entry in processes.children(daemon.pid).filter(|child| child.terminal == 0) {
             let known = entry.comm() == b"su" || is_tailscaled(entry);
-            if known && let Some(user) = tailscale_user(&proc.command_line(entry.pid)) {
+            if known && let Some(user) = tailscale_user(&proc.command_line(entry.process())?) {
                 found.push(Found { entry, user, via: "Tailscale SSH" });
             }
             if found.len() > MOST {
@@ -198,7 +214,8 @@ fn serves_an_ide(world: World<'_>, command: &Entry, marks: &[String]) -> bool {
         if at >= MOST_DESCENDANTS {
             return false;
         }
-        if world.proc.program_holds(entry.pid, marks) {
+        // One whose program cannot be told is no server: the command then counts as one.
+        if world.proc.program_holds(entry.process(), marks).unwrap_or(false) {
             return true;
         }
         at += 1;

@@ -2,7 +2,7 @@
 //! the tree of processes and sshd's titles; logind's sessions outlive the people in them.
 
 use super::Process;
-use super::file::printable;
+use super::file::{Failure, printable};
 use super::processes::{Entry, Proc, Processes};
 
 /// What an sshd process is, by its title (sshd.c, session.c: setproctitle).
@@ -59,6 +59,8 @@ fn name(user: &str) -> String {
 #[derive(Debug, Default)]
 pub(super) struct Logins {
     sshd: Vec<(Process, Sshd)>,
+    /// Why some sshd's title could not be read: it may be a session.
+    unread: Option<Failure>,
 }
 
 /// What one tick has read of the processes.
@@ -93,6 +95,7 @@ impl Logins {
     /// titles are read once; the rest is read each time, since it may become a session.
     pub(super) fn update(&mut self, proc: &Proc, processes: &Processes) {
         let mut known = std::mem::take(&mut self.sshd);
+        self.unread = None;
         for entry in processes.iter().filter(|entry| is_sshd(entry)) {
             let process = entry.process();
             let at = known.binary_search_by_key(&process.pid, |(process, _)| process.pid);
@@ -101,10 +104,22 @@ impl Logins {
                 Some((_, old @ (Sshd::Session { .. } | Sshd::Listener))) => {
                     std::mem::replace(old, Sshd::Other)
                 }
-                _ => parse_title(&title(proc, entry.pid)),
+                _ => match proc.command_line(process) {
+                    // The title is argv[0], overwritten in place.
+                    Ok(words) => parse_title(words.first().map(Vec::as_slice).unwrap_or_default()),
+                    Err(why) => {
+                        self.unread = Some(why);
+                        Sshd::Other
+                    }
+                },
             };
             self.sshd.push((process, sshd));
         }
+    }
+
+    /// Why not every session is known, if so.
+    pub(super) const fn unread(&self) -> Option<&Failure> {
+        self.unread.as_ref()
     }
 
     /// What the sshd process `pid` is; None: it is no sshd.
@@ -150,11 +165,6 @@ impl Logins {
         let parent = processes.find(pid).and_then(|entry| processes.find(entry.parent));
         Origin::Other { parent }
     }
-}
-
-/// The title is argv[0], overwritten in place.
-fn title(proc: &Proc, pid: u32) -> Vec<u8> {
-    proc.command_line(pid).into_iter().next().unwrap_or_default()
 }
 
 pub(super) fn is_sshd(entry: &Entry) -> bool {

@@ -7,6 +7,7 @@
 mod builds;
 mod cgroups;
 pub mod checks;
+mod cmdline;
 mod commands;
 mod cpu;
 mod disk;

@@ -1,22 +1,23 @@
 //! One scan of /proc/*/stat a tick, which terminals, commands and builds share. Command lines and
 //! cgroups are read for the few processes that need them, never for all: they cost twice the scan.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::Process;
+use super::cmdline::Reader;
 use super::file::{self, Failure, number};
 
 /// Processes of one scan. A box that has more is beyond what one tick should cost (about 8 µs
 /// each); 40 bytes each make 1.3 MB here.
 pub(super) const MOST: usize = 32_768;
-
-/// A command line is read up to here: enough for the program, its verb and an IDE's path.
-const COMMAND_LINE: usize = 4096;
 
 /// PF_KTHREAD (include/linux/sched.h): a thread of the kernel.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -94,13 +95,22 @@ pub(super) fn parse(line: &[u8]) -> Option<Line> {
 #[derive(Debug)]
 pub(super) struct Proc {
     path: PathBuf,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
+    command_lines: Rc<RefCell<Reader>>,
 }
 
 impl Proc {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        Self::open_with(path, Rc::default())
+    }
+
+    /// With a reader that remembers from tick to tick.
+    pub(super) fn open_with(
+        path: &Path,
+        command_lines: Rc<RefCell<Reader>>,
+    ) -> Result<Self, Failure> {
         let folder = file::folder(path).map_err(|errno| Failure::read(path, errno))?;
-        Ok(Self { path: path.to_owned(), folder })
+        Ok(Self { path: path.to_owned(), folder: Arc::new(folder), command_lines })
     }
 
     pub(super) fn folder(&self) -> BorrowedFd<'_> {
@@ -127,19 +137,21 @@ impl Proc {
     }
 
     /// The words of a command line; none for a process that is gone.
-    pub(super) fn command_line(&self, pid: u32) -> Vec<Vec<u8>> {
-        let mut buffer = [0; COMMAND_LINE];
-        let text = self.read(pid, "cmdline", &mut buffer).unwrap_or_default();
-        arguments(text)
+    pub(super) fn command_line(&self, process: Process) -> Result<Vec<Vec<u8>>, Failure> {
+        self.command_lines.borrow_mut().read(&self.folder, process).map(arguments)
     }
 
     /// Whether the path of the process's program, or of the script that its interpreter was given,
     /// holds one of `parts`. What else is in a command line may be about anything.
-    pub(super) fn program_holds(&self, pid: u32, parts: &[String]) -> bool {
-        let mut buffer = [0; COMMAND_LINE];
-        let text = self.read(pid, "cmdline", &mut buffer).unwrap_or_default();
-        let (program, script) = program(text);
-        parts.iter().map(String::as_bytes).any(|part| holds(program, part) || holds(script, part))
+    pub(super) fn program_holds(
+        &self,
+        process: Process,
+        parts: &[String],
+    ) -> Result<bool, Failure> {
+        let mut reader = self.command_lines.borrow_mut();
+        let (program, script) = program(reader.read(&self.folder, process)?);
+        let holds = |part: &[u8]| holds(program, part) || holds(script, part);
+        Ok(parts.iter().any(|part| holds(part.as_bytes())))
     }
 
     /// The id of the logind session that a process belongs to, from its cgroup.
@@ -151,7 +163,7 @@ impl Proc {
     fn read<'b>(&self, pid: u32, name: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
         let mut path = [0; 24];
         let mut rest = path.as_mut_slice();
-        // Ten digits and `/cmdline` fit.
+        // Ten digits and `/cgroup` fit.
         let written = write!(rest, "{pid}/{name}").map(|()| rest.len());
         let length = path.len() - written.map_err(|_| Errno::NAMETOOLONG)?;
         let path = path.get(..length).unwrap_or_default();

@@ -1,11 +1,14 @@
 //! One round of reading: what is switched on, each part of the world once.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use service::clock::Clock;
 
 use super::builds::Builds;
 use super::cgroups::{Cgroups, Wanted};
+use super::cmdline::Reader;
 use super::commands::Commands;
 use super::file::Failure;
 use super::inhibitors::Inhibitors;
@@ -58,6 +61,7 @@ pub struct Sensors {
     terminals: Terminals,
     commands: Commands,
     builds: Builds,
+    command_lines: Rc<RefCell<Reader>>,
     tcp: Tcp,
     inhibitors: Inhibitors,
     logind: Logind,
@@ -86,6 +90,7 @@ impl Sensors {
             terminals: Terminals::default(),
             commands: Commands::default(),
             builds: Builds::default(),
+            command_lines: Rc::default(),
             tcp: Tcp::default(),
             inhibitors: Inhibitors::default(),
             logind: Logind::default(),
@@ -96,6 +101,11 @@ impl Sensors {
     pub(super) fn with_logind(mut self, logind: Logind) -> Self {
         self.logind = logind;
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_command_lines(self, reader: Reader) -> Self {
+        Self { command_lines: Rc::new(RefCell::new(reader)), ..self }
     }
 
     /// Whether the process lives. If nobody can tell, it does: what hangs on it ends at its time.
@@ -112,7 +122,7 @@ impl Sensors {
         let (logind, buffer) = (&mut self.logind, &mut self.buffer);
 
         // What several kinds share, read once: a failure is the failure of each.
-        let proc = Proc::open(proc);
+        let proc = Proc::open_with(proc, Rc::clone(&self.command_lines));
         let scanned = match &proc {
             Ok(proc) if on.terminals || on.commands || on.builds => {
                 self.processes.scan(proc).inspect(|()| self.logins.update(proc, &self.processes))

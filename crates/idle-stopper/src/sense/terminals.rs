@@ -210,7 +210,10 @@ fn describe(name: &str, leader: &Entry, world: World<'_>) -> Option<What> {
             return Some(What::Ssh { user: user.to_owned() });
         }
         Origin::Tmux => "tmux".to_owned(),
-        Origin::Tailscale { below } => tailscale(&world.proc.command_line(below.pid)),
+        Origin::Tailscale { below } => {
+            // Only a name for people hangs on it.
+            tailscale(&world.proc.command_line(below.process()).unwrap_or_default())
+        }
         Origin::Other { parent } => match parent {
             Some(parent) if name.starts_with("pts/") => {
                 format!("a terminal of {}", printable(parent.comm(), 15))

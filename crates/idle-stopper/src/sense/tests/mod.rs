@@ -6,6 +6,7 @@
 mod bus;
 mod cgroups;
 mod checks;
+mod cmdline;
 mod commands;
 mod files;
 mod inhibitors;
