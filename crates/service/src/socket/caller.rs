@@ -1,5 +1,7 @@
 //! Who calls: the kernel's word for it, taken when the peer connected (SO_PEERCRED and
-//! SO_PEERGROUPS, unix(7)).
+//! SO_PEERGROUPS, unix(7)). So membership is what the caller's login made it, through whatever NSS
+//! module; only the number of a group's name and the name of a uid are looked up here, in the files
+//! alone, since a static program can load no such module.
 
 use std::fmt;
 use std::fs::File;
