@@ -5,14 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::{Container, Image, scenario};
 
-use crate::machine::{Box, IDLE, LONG, WARNING};
-use crate::survives::{Watcher, only};
+use crate::machine::{Box, IDLE, LONG, WARNING, patient};
+use crate::watcher::{Watcher, only};
 
 #[test]
 fn a_remote_docker_build_that_sleeps_keeps_the_box_up() {
     // Nothing stops before the build is there.
-    let calm = only("builds").replace("idle_after = \"25s\"", "idle_after = \"1h\"");
-    scenario(|| Box::each(&calm, over_ssh));
+    scenario(|| Box::each(&patient(&only("builds")), over_ssh));
 }
 
 fn over_ssh(it: Box) -> Result<()> {
@@ -39,7 +38,7 @@ fn over_ssh(it: Box) -> Result<()> {
         .ok()?;
 
     // Only builds count for the installed daemon, and only commands for the one beside it.
-    let commands = Watcher::start(&it, "commands")?;
+    let commands = Watcher::start(&it, "commands", "dial-stdio")?;
     lab::wait::until_true("the step to be seen", LONG, || Ok(it.kind("builds")? == "active"))
         .with_context(|| {
             format!("{:?}", client.sh("journalctl -u remote-build -o cat").map(|log| log.stdout))
@@ -48,11 +47,7 @@ fn over_ssh(it: Box) -> Result<()> {
     let since = it.uptime()?;
     it.vm.stays_on(Duration::from_secs_f64(3.2 * IDLE))?;
     ensure!(!it.has_stopped_since(since)? && it.kind("builds")? == "active", "{:#}", it.explain()?);
-    ensure!(
-        !commands.would_have_stopped(&it, since)?,
-        "docker system dial-stdio is no command: {:#}",
-        it.explain_at(&commands.socket())?
-    );
+    commands.has_kept_up(&it, since)?;
 
     client.sh("systemctl stop remote-build")?.ok()?;
     let off = it.vm.wait_power_off(LONG)?;

@@ -172,15 +172,16 @@ fn watch_all(it: &Box, work: &mut Work) -> Result<Vec<Watcher>> {
         .ok()?;
     // With all of that there, and docker started, the disks are quiet: what comes is the disk's own.
     let disk = Watcher::start(it, "disk", "disks:")?;
-    disk.wait_state(it, "quiet")?;
+    disk.wait_state_while(it, "quiet", || Ok(()))?;
     it.vm.service("copy-disk", DISK_COPY)?;
     watchers.push(disk);
     type_make(it, &mut work.compile)?;
     for watcher in &watchers {
-        if watcher.kind == "terminals" {
-            work.shell.type_keys(" ")?;
-        }
-        watcher.wait_state(it, "active")?;
+        // A key is news for one tick only, and moves the stamp once in eight seconds.
+        watcher.wait_state_while(it, "active", || match watcher.kind {
+            "terminals" => work.shell.type_keys(" "),
+            _ => Ok(()),
+        })?;
     }
     Ok(watchers)
 }

@@ -10,7 +10,7 @@ use lab::process::Spawned;
 use lab::{Namespace, Terminal, cache, ledger, process, scenario};
 use serde_json::Value;
 
-use crate::machine::{Box, IDLE, LONG, config, detail_of, state_of};
+use crate::machine::{Box, IDLE, LONG, calm, config, detail_of, state_of};
 use crate::watcher::{Watcher, only};
 
 /// Tailscale's programs, built once.
@@ -143,9 +143,7 @@ fn seen_typing(it: &Box, shell: &mut Terminal) -> Result<Value> {
 fn tailscale_ssh_keeps_the_box_up_while_it_is_used_and_no_longer() {
     scenario(|| {
         // Long enough to install in; the times under test come with the session under test.
-        let at_first =
-            config("").replace(&format!("idle_after = \"{IDLE}s\""), "idle_after = \"10min\"");
-        Box::each(&at_first, a_shell_and_a_command)
+        Box::each(&calm(), a_shell_and_a_command)
     });
 }
 

@@ -61,9 +61,15 @@ impl Watcher {
         format!("--socket /run/watch-{}/sock", self.kind)
     }
 
-    /// Waits until its evidence has this state.
-    pub(crate) fn wait_state(&self, it: &Box, wanted: &str) -> Result<()> {
+    /// Waits until its evidence has this state; before each look somebody may do something.
+    pub(crate) fn wait_state_while(
+        &self,
+        it: &Box,
+        wanted: &str,
+        mut meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
         lab::wait::until_true(&format!("{} to be {wanted}", self.kind), LONG, || {
+            meanwhile()?;
             let explained = it.explain_at(&self.socket());
             Ok(explained.is_ok_and(|explained| {
                 state_of(&explained, self.kind).is_ok_and(|state| state == wanted)
