@@ -29,7 +29,9 @@ fn fifty_kills_keep_the_holds_and_stop_nothing_early() {
             shell.wait_for("$", LONG)?;
             it.vm.sh(&release)?.ok()?;
             let killing = it.vm.spawn(&kills(25))?;
-            let before = type_until_kills(&it, &mut shell, 40)?;
+            // Three kills or so come after the last key: a daemon that had forgotten it would stop
+            // one warning after the last of them, which is early.
+            let before = type_until_kills(&it, &mut shell, 47)?;
             lab::wait::until("the last kill", LONG, || it.vm.ended(killing))?.ok()?;
             ensure!(restarts(&it)? >= 50, "{} restarts", restarts(&it)?);
 
