@@ -39,6 +39,8 @@ impl Kind {
     fn latency(self) -> f64 {
         match self {
             Self::Cycles | Self::Download | Self::DiskCopy => 12.0 + TICK,
+            // What a check says at one tick is read at the next.
+            Self::Check => 3.0 * TICK,
             _ => TICK,
         }
     }
@@ -116,7 +118,7 @@ impl Work {
         }
         if let Some(command) = self.command {
             drop(command);
-            wait_shell(it, "! pgrep -f 'sshd.*: dev@notty'")?;
+            wait_shell(it, "! pgrep -f '[s]shd.*: dev@notty'")?;
         }
         if let Some(release) = self.hold {
             it.vm.sh(&release)?.ok()?;
