@@ -224,7 +224,11 @@ fn tick(
 ) {
     let activity = state.judge(evidence, config, now, actions);
     state.last_tick = Some(now);
-    let only_observed = matches!(state.phase, Phase::Stopping { stage: Stage::Observed, .. });
+    let only_observed = match state.phase {
+        Phase::Warned { .. } => !state.notice.is_some_and(Notice::is_serious),
+        Phase::Stopping { stage: Stage::Observed, .. } => true,
+        _ => false,
+    };
     if only_observed && config.mode == Mode::Stop {
         // The role has come since: the warning is due.
         state.phase = Phase::Idle { since: state.last_activity.at };
@@ -316,12 +320,7 @@ impl State {
         }
         if now >= self.quiet_from + config.idle_after {
             let stop_at = now + config.warning;
-            let patience = match config.mode {
-                Mode::Stop => config.unknown_at_most,
-                // What would only have stopped binds nobody.
-                Mode::Observe => Duration::MAX,
-            };
-            self.notice = Some(Notice::given(self.notice, stop_at, patience));
+            self.notice = Some(Notice::given(self.notice, stop_at, config));
             self.phase = Phase::Warned { since: now, stop_at };
             let event = Event::Warning {
                 idle: now.since(self.last_activity.at),

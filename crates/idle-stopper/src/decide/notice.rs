@@ -5,10 +5,10 @@
 //! daemon misses is rates, which take two ticks; they count as active for as long as any evidence
 //! that cannot be read, `unknown_at_most`, and the warning after that binds every later daemon.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use service::clock::Boottime;
+
+use crate::config::{Config, Mode};
 
 /// What was promised to the terminals since the last activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,15 +17,23 @@ pub(super) struct Notice {
     first_due: Boottime,
     /// The stop that no restart puts off.
     binding: Option<Boottime>,
+    /// Whether the box was said to stop, or only that it would.
+    mode: Mode,
 }
 
 impl Notice {
     /// A warning that is given now and runs out at `stop_at`; `before` was given earlier in this
-    /// quiet time.
-    pub(super) fn given(before: Option<Self>, stop_at: Boottime, patience: Duration) -> Self {
+    /// quiet time. One that says that the box would stop, but only observes, binds nobody.
+    pub(super) fn given(before: Option<Self>, stop_at: Boottime, config: &Config) -> Self {
         let first_due = before.map_or(stop_at, |before| before.first_due.min(stop_at));
-        let is_late = stop_at >= first_due + patience;
-        Self { first_due, binding: is_late.then_some(stop_at) }
+        let is_late = stop_at >= first_due + config.unknown_at_most;
+        let binds = is_late && config.mode == Mode::Stop;
+        Self { first_due, binding: binds.then_some(stop_at), mode: config.mode }
+    }
+
+    /// Whether the terminals were told that the box really stops.
+    pub(super) fn is_serious(self) -> bool {
+        self.mode == Mode::Stop
     }
 
     /// When the box stops whatever becomes of the daemon.

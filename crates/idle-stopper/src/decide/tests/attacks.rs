@@ -53,6 +53,18 @@ fn a_box_that_only_observed_stops_once_it_may() {
 }
 
 #[test]
+fn a_box_that_said_that_it_would_stop_warns_again_once_it_may() {
+    let mut world = World::with(Config::default());
+    while !world.is_warned() {
+        world.wait(SECOND);
+    }
+    world.wait(MINUTE);
+    world.config.mode = Mode::Stop;
+    world.wait(HOUR);
+    assert!(world.was_fairly_warned(world.config.warning));
+}
+
+#[test]
 fn a_box_told_to_observe_while_it_stops_stays_up() {
     let mut world = World::settled();
     world.power_off = Err("no".to_owned());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use service::clock::Boottime;
 
+use super::cases;
 use super::world::{HOUR, MINUTE, World, usec};
 use crate::config::{Config, Mode};
 use crate::decide::{Action, Event, Phase, Stage};
@@ -38,20 +39,6 @@ fn bound(config: &Config, cycle: Duration) -> Duration {
         + 10 * cycle
 }
 
-/// The terminals were told one full warning before the stop, and not told otherwise since.
-fn was_fairly_warned(world: &World) -> bool {
-    let Some(stopped) = world.stopped else { return false };
-    let mut told = None;
-    for (at, action) in &world.actions {
-        match action {
-            Action::Warn { .. } if told.is_none() => told = Some(*at),
-            Action::Unwarn { .. } => told = None,
-            _ => {}
-        }
-    }
-    told.is_some_and(|told| stopped.since(told) >= world.config.warning)
-}
-
 #[test]
 fn a_crash_loop_faster_than_one_warning_ends_in_a_stop_all_the_same() {
     for (runs, gone) in [(SECOND, SECOND), (30 * SECOND, SECOND), (119 * SECOND, SECOND)] {
@@ -62,7 +49,7 @@ fn a_crash_loop_faster_than_one_warning_ends_in_a_stop_all_the_same() {
         assert!(stopped.since(last) <= bound(&world.config, runs + gone), "{runs:?}: {stopped}");
         // While it may yet be an accident, nobody is cut off by a daemon that has just started.
         assert!(stopped.since(last) >= world.config.idle_after + world.config.unknown_at_most);
-        assert!(was_fairly_warned(&world));
+        assert!(world.was_fairly_warned(world.config.warning));
     }
 }
 
@@ -259,7 +246,7 @@ fn whoever_ends_a_long_quiet_is_told_how_long_it_was() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 30 } else { 1_000 }))]
+    #![proptest_config(cases(30))]
 
     /// Any pattern of kills whatever, with hooks and refusals of any kind.
     #[test]
@@ -291,7 +278,7 @@ proptest! {
         }
         let stopped = world.stopped;
         prop_assert!(stopped.is_some_and(|at| at.since(last) <= at_most), "{stopped:?} after {last}");
-        prop_assert!(was_fairly_warned(&world));
+        prop_assert!(world.was_fairly_warned(world.config.warning));
         let earliest: Boottime = last + world.config.idle_after + world.config.warning;
         prop_assert!(stopped >= Some(earliest));
     }

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) hooks_take: Duration,
     /// When those that run now end.
     hooks_end: Option<Boottime>,
+    /// When somebody came back while they ran.
+    pub(super) came_back: Option<Boottime>,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             during_hooks: |_| {},
             hooks_take: Duration::ZERO,
             hooks_end: None,
+            came_back: None,
         }
     }
 
@@ -113,6 +116,7 @@ impl World {
 
     fn hooks_ended(&mut self) {
         self.hooks_end = None;
+        self.looked = Some(self.now);
         (self.during_hooks)(self);
         let evidence = self.evidence.clone();
         self.step(Input::HooksEnded(&evidence));
@@ -124,6 +128,9 @@ impl World {
         self.state = state;
         for action in actions {
             self.actions.push((self.now, action.clone()));
+            let acts =
+                !matches!(action, Action::Tell(_) | Action::Warn { .. } | Action::Unwarn { .. });
+            assert!(!acts || self.config.mode == Mode::Stop, "{action:?} of a box that observes");
             match action {
                 Action::RunHooks if self.hooks_take.is_zero() => self.hooks_ended(),
                 Action::RunHooks => self.hooks_end = Some(self.now + self.hooks_take),
@@ -161,6 +168,21 @@ impl World {
 
     pub(super) fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
         self.actions.iter().filter(|(_, action)| wanted(action)).count()
+    }
+
+    /// The terminals were told for `warning` that the box really stops, and not told otherwise
+    /// since.
+    pub(super) fn was_fairly_warned(&self, warning: Duration) -> bool {
+        let Some(stopped) = self.stopped else { return false };
+        let mut told = None;
+        for (at, action) in self.actions.iter().filter(|(at, _)| *at <= stopped) {
+            match action {
+                Action::Warn { mode: Mode::Stop, .. } if told.is_none() => told = Some(*at),
+                Action::Unwarn { .. } => told = None,
+                _ => {}
+            }
+        }
+        told.is_some_and(|told| stopped.since(told) >= warning)
     }
 
     pub(super) fn is_warned(&self) -> bool {
