@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -20,9 +20,12 @@ const LONGEST: usize = 4096;
 /// A read takes microseconds.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Threads that may hang at the same time; beyond them nothing is read. So a tick loses no more
-/// than this many deadlines, far from the watchdog's two minutes.
+/// Threads that may hang at the same time; beyond them nothing is read.
 pub(super) const MOST_STUCK: usize = 8;
+
+/// A tick waits no longer than this many deadlines for all of them, far from the watchdog's two
+/// minutes: whoever answers each read just in time holds up nothing either.
+const MOST_DEADLINES: u32 = 8;
 
 /// The thread makes three system calls; what it does not touch costs nothing.
 const STACK: usize = 64 * 1024;
@@ -46,6 +49,8 @@ struct Worker {
 /// Reads command lines, and remembers which of them hang.
 pub(super) struct Reader {
     deadline: Duration,
+    /// What this tick may still wait.
+    left: Duration,
     /// Made when there is something to read, and kept.
     worker: Option<Worker>,
     buffer: Vec<u8>,
@@ -55,7 +60,7 @@ pub(super) struct Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { deadline: DEADLINE, worker: None, buffer: Vec::new(), stuck: Vec::new() }
+        Self::within(DEADLINE)
     }
 }
 
@@ -66,15 +71,25 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    #[cfg(test)]
-    pub(super) fn within(deadline: Duration) -> Self {
-        Self { deadline, ..Self::default() }
+    pub(super) const fn within(deadline: Duration) -> Self {
+        Self {
+            deadline,
+            left: deadline.saturating_mul(MOST_DEADLINES),
+            worker: None,
+            buffer: Vec::new(),
+            stuck: Vec::new(),
+        }
+    }
+
+    /// A new tick begins, with time of its own.
+    pub(super) fn begin(&mut self) {
+        self.left = self.deadline.saturating_mul(MOST_DEADLINES);
     }
 
     /// The command line of a process, below an open /proc; empty for one that is gone.
     ///
     /// # Errors
-    /// The read hangs, now or since an earlier tick; or too many others do.
+    /// The read hangs, now or since an earlier tick; or too many others do, or took too long.
     pub(super) fn read(
         &mut self,
         folder: &Arc<OwnedFd>,
@@ -96,6 +111,12 @@ impl Reader {
                 what: "processes whose memory is locked",
             });
         }
+        if self.left.is_zero() {
+            return Err(Failure::Other(format!(
+                "the command line of process {} was not read: others took all the time there is",
+                process.pid
+            )));
+        }
         let worker = match self.worker.take() {
             Some(worker) => worker,
             None => Worker::start()?,
@@ -104,7 +125,10 @@ impl Reader {
         buffer.resize(LONGEST, 0);
         let request = Request { folder: Arc::clone(folder), pid: process.pid, buffer };
         worker.ask.send(request).map_err(|_| ended())?;
-        match worker.answers.recv_timeout(self.deadline) {
+        let begin = Instant::now();
+        let answer = worker.answers.recv_timeout(self.deadline.min(self.left));
+        self.left = self.left.saturating_sub(begin.elapsed());
+        match answer {
             Ok((buffer, read)) => {
                 self.worker = Some(worker);
                 self.buffer = buffer;

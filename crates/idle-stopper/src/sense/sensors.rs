@@ -121,6 +121,7 @@ impl Sensors {
         let Roots { root, proc, sys, dev } = &self.roots;
         let (logind, buffer) = (&mut self.logind, &mut self.buffer);
 
+        self.command_lines.borrow_mut().begin();
         // What several kinds share, read once: a failure is the failure of each.
         let proc = Proc::open_with(proc, Rc::clone(&self.command_lines));
         let scanned = match &proc {

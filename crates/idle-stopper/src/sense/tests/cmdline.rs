@@ -125,3 +125,39 @@ async fn however_many_hang_only_so_many_threads_do() {
     assert_eq!(commands(&mut sensors).await, found);
     assert!(begin.elapsed() < DEADLINE, "{:?}", begin.elapsed());
 }
+
+/// A file server of the user's own, or a disk that swaps, may answer each read just too late: then
+/// no thread stays stuck, and each would cost its deadline.
+#[tokio::test]
+async fn however_many_are_only_slow_a_tick_waits_no_longer_for_them() {
+    let tree = Tree::new();
+    session(&tree);
+    let pids = 100..160;
+    for pid in pids.clone() {
+        stuck(&tree, Fake { pid, parent: 2, comm: "dd", ..Fake::default() });
+    }
+    let lines: Vec<_> = pids.map(|pid| tree.path(&format!("proc/{pid}/cmdline"))).collect();
+    let mut sensors = tree.sensors().with_command_lines(Reader::within(DEADLINE / 10));
+    let to_be_freed = lines.clone();
+    let server = std::thread::spawn(move || {
+        let mut asked = None;
+        for line in to_be_freed {
+            // Opens when it is read; then the one before was given up, and is answered.
+            let writer = OpenOptions::new().write(true).open(line).unwrap();
+            drop(asked.replace(writer));
+        }
+    });
+    let holding = |found: &[RemoteCommand], what: &str| {
+        found.iter().filter(|one| one.what.contains(what)).count()
+    };
+    let found = commands(&mut sensors).await;
+    let waited = holding(&found, "its memory is locked");
+    assert!((1..=MOST_STUCK).contains(&waited), "{waited}");
+    assert_eq!(holding(&found, "others took all the time there is"), lines.len() - waited);
+    // The next tick has time of its own.
+    assert_ne!(holding(&commands(&mut sensors).await, "its memory is locked"), 0);
+    // Whoever opens a FIFO both ways waits for nobody, and nobody waits then.
+    let open = |line| OpenOptions::new().read(true).write(true).open(line).unwrap();
+    let _open: Vec<_> = lines.iter().map(open).collect();
+    server.join().unwrap();
+}
