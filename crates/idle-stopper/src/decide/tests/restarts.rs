@@ -25,18 +25,19 @@ fn crash_loop(world: &mut World, runs: Duration, gone: Duration, at_most: Durati
     }
 }
 
-/// The longest from the last activity to the stop, however often the daemon dies in between: a
-/// grace, the idle time, the patience with daemons that die, and a warning that binds. Then each
-/// order may take one daemon, and so may the hooks.
+/// The longest from the last activity to the stop, however often the daemon dies in between: the
+/// idle time, the patience with daemons that die, and a warning that binds; then each order may
+/// take one daemon, and so may the hooks. A gap that looks like a suspended box may come at the very
+/// end of that, once: then a grace, and all of it again.
 fn bound(config: &Config, cycle: Duration) -> Duration {
-    config.grace
-        + config.idle_after
+    let once = config.idle_after
         + config.unknown_at_most
         + 2 * config.warning
         + config.hooks_at_most
         + config.tick
         + MINUTE
-        + 10 * cycle
+        + 10 * cycle;
+    2 * once + config.grace
 }
 
 #[test]
@@ -260,14 +261,14 @@ proptest! {
         let mut world = World::settled();
         world.hooks_take = Duration::from_secs(hooks);
         if refuses { world.power_off = Err("AccessDenied".to_owned()); }
-        let last = world.now;
+        let last = world.state.last_activity().at;
         if locked { world.lock("shutdown", "block"); }
         let kills: Vec<(u64, u64)> =
             kills.iter().map(|(runs, gone)| (runs / hurry, gone / hurry + 1_000)).collect();
         let longest = kills.iter().map(|(runs, gone)| runs + gone).max().unwrap_or_default();
         let cycle = Duration::from_millis(longest);
         let mut at_most = bound(&world.config, cycle);
-        if locked { at_most += world.config.inhibit_at_most; }
+        if locked { at_most += 2 * world.config.inhibit_at_most; }
         for (runs, gone) in kills.iter().cycle() {
             world.wait(Duration::from_millis(*runs));
             if world.stopped.is_some() || world.now.since(last) > at_most {
