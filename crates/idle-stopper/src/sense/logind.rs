@@ -24,7 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// After a failure, names of hosts are not asked for again at once: each try may cost the deadline.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Locks that are kept. logind itself ends at 8,192; a box has a handful.
+/// Locks that are kept: all that block, and then as many of the others as fit. logind itself ends at
+/// 8,192, of which any user may take thousands; a box has a handful.
 const MOST_INHIBITORS: usize = 1024;
 
 /// Sessions whose host is remembered; beyond it the memory starts anew.
@@ -78,7 +79,7 @@ impl Logind {
     pub(super) async fn inhibitors(&mut self) -> Result<Vec<Inhibitor>, Failure> {
         let deadline = self.deadline;
         match tokio::time::timeout(deadline, self.list_inhibitors()).await {
-            Ok(listed) => listed.map_err(|why| unreachable(&why)),
+            Ok(listed) => kept(listed.map_err(|why| unreachable(&why))?),
             Err(_) => Err(Failure::Other(format!("logind did not answer within {deadline:?}"))),
         }
     }
@@ -92,7 +93,6 @@ impl Logind {
         let cut = |text: &str| printable(text.as_bytes(), 200);
         Ok(locks
             .into_iter()
-            .take(MOST_INHIBITORS)
             .map(|(what, who, why, mode, _, pid)| Inhibitor {
                 what: cut(what),
                 who: cut(who),
@@ -162,6 +162,18 @@ impl Logind {
     pub(super) fn hang_up(&mut self) {
         self.connection = None;
     }
+}
+
+/// logind lists its locks in no order, so one that blocks may come after thousands that only delay:
+/// cut off, it would be passed as if nobody held it.
+fn kept(mut locks: Vec<Inhibitor>) -> Result<Vec<Inhibitor>, Failure> {
+    let delays = |lock: &Inhibitor| lock.mode == "delay";
+    locks.sort_by_key(delays);
+    if locks.get(MOST_INHIBITORS).is_some_and(|lock| !delays(lock)) {
+        return Err(Failure::TooMany { limit: MOST_INHIBITORS, what: "block locks" });
+    }
+    locks.truncate(MOST_INHIBITORS);
+    Ok(locks)
 }
 
 /// sshd gives an address, with a scope if link-local; PAM modules may give anything.

@@ -92,6 +92,28 @@ async fn a_logind_that_hangs_is_unknown_after_the_deadline() {
     assert_eq!(why, "logind did not answer within 300ms");
 }
 
+/// Any user may take thousands of locks that delay, and logind lists them in no order.
+#[tokio::test]
+async fn a_lock_that_blocks_is_seen_behind_thousands_that_only_delay() {
+    let tree = Tree::new();
+    let bus = Bus::start(tree.folder.path()).await;
+    let mut sensors = tree.sensors().with_logind(Logind::at(bus.address.clone()));
+    let mut locks: Vec<Lock> = (1..=2000).map(|pid| lock("shutdown", "delay", pid)).collect();
+    locks.push(lock("shutdown", "block", 4063));
+    bus.known.lock().unwrap().locks = locks;
+    let seen = inhibitors(&mut sensors).await;
+    assert_eq!((seen.len(), seen[0].mode.as_str(), seen[0].pid), (1024, "block", 4063));
+
+    // More that block than are kept: what the others say is not known.
+    bus.known.lock().unwrap().locks = (1..=1025).map(|pid| lock("idle", "block", pid)).collect();
+    tree.file("run/systemd/inhibit/1", "");
+    let config = only(|on| on.inhibitors = true);
+    let why = read(&mut sensors, &config).await.inhibitors.unknown();
+    assert!(why.contains("more than 1024 block locks"), "{why}");
+    bus.known.lock().unwrap().locks.pop();
+    assert_eq!(inhibitors(&mut sensors).await.len(), 1024);
+}
+
 /// The host of a session is asked for once, and so is that a session has none.
 #[tokio::test]
 async fn hosts_of_ssh_come_from_logind_and_are_remembered() {
