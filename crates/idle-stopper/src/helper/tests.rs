@@ -152,10 +152,13 @@ const ATTACK: &str =
 fn no_escape_sequence_of_a_message_reaches_a_terminal() {
     let folder = folder();
     let file = folder.path().join("message");
-    // As characters, and as the single bytes that an 8-bit terminal takes for them.
-    fs::write(&file, [ATTACK.as_bytes(), b"\x9b2J\x1b[0m end"].concat()).unwrap();
+    // As characters, and as the single bytes that an 8-bit terminal takes for them: alone, and
+    // within the letters of words.
+    let bytes = [ATTACK.as_bytes(), b"\x9b2J\x1b[0m ", "\u{15b}2J cut… end".as_bytes()].concat();
+    fs::write(&file, bytes).unwrap();
     let text = message(&file).unwrap();
-    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text:?}");
+    assert!(text.ends_with("?2J cut... end"), "{text:?}");
 
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     unlockpt(&terminal).unwrap();

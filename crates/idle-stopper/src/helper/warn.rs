@@ -48,9 +48,19 @@ pub(super) fn message(path: &Path) -> std::io::Result<String> {
     }
     let mut bytes = Vec::new();
     file.take(MESSAGE_AT_MOST as u64).read_to_end(&mut bytes)?;
-    // Control characters would let the daemon's user drive somebody's terminal.
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect())
+    let text = String::from_utf8_lossy(&bytes).replace('…', "...");
+    Ok(text.chars().map(plain).collect())
+}
+
+/// Control characters would let the daemon's user, and whoever gives a hold its reason, drive
+/// somebody's terminal. So would letters: one that does not speak UTF-8, as a serial console may
+/// not, takes the second byte of `ś` for the beginning of an escape sequence.
+const fn plain(char: char) -> char {
+    match char {
+        ' '..='~' => char,
+        _ if char.is_ascii() => ' ',
+        _ => '?',
+    }
 }
 
 pub(super) fn write(path: &Path, text: &str) -> std::io::Result<()> {
