@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::act::tell::{span, tell, wall};
 use crate::config::{Config, Mode};
 use crate::decide::{self, Action, Input, Phase, Record, State};
+use crate::hold_lines::{HoldLines, Line};
 use crate::holds::Holds;
 use crate::sense::Hold;
 
@@ -37,6 +38,7 @@ pub struct Daemon {
     pub config: Live<Config>,
     /// The holds in force.
     pub holds: Holds,
+    hold_lines: HoldLines,
     state: State,
     boot_id: String,
     state_dir: PathBuf,
@@ -58,6 +60,7 @@ impl Daemon {
             clock,
             config,
             holds: saved.holds,
+            hold_lines: HoldLines::default(),
             state,
             boot_id,
             state_dir,
@@ -93,12 +96,25 @@ impl Daemon {
         let now = self.clock.now();
         let at_most = self.settings().hold_at_most;
         for hold in self.holds.expire(now, at_most, lives) {
-            info!(
-                guppy_event = "hold-ended",
-                "hold {} of {} ended ({})", hold.id, hold.who, hold.why
-            );
+            self.tell_of_hold(hold.uid, || {
+                info!(
+                    guppy_event = "hold-ended",
+                    "hold {} of {} ended ({})", hold.id, hold.who, hold.why
+                );
+            });
         }
         self.holds.list().to_vec()
+    }
+
+    /// Writes a line about a hold of this user, unless there were too many of late.
+    pub fn tell_of_hold(&mut self, uid: u32, tell: impl FnOnce()) {
+        let line = self.hold_lines.take(uid, self.clock.now());
+        if line != Line::Dropped {
+            tell();
+        }
+        if line == Line::Last {
+            info!("holds come and go faster than they are told here: for a while, see guppy idle");
+        }
     }
 
     /// Decides, writes the journal's lines and the record, and returns what is left to do.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod decide;
 pub mod helper;
+pub mod hold_lines;
 pub mod holds;
 pub mod round;
 pub mod sense;

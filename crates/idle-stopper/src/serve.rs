@@ -77,15 +77,17 @@ impl Service {
             .holds
             .place(wish, at_most, now)
             .map_err(|denied| Error::InvalidArgument { message: denied.to_string() })?;
-        info!(
-            guppy_event = "hold",
-            guppy_reason = hold.why,
-            "hold {} by {} for {} ({})",
-            hold.id,
-            hold.who,
-            span(now.until(hold.until)),
-            hold.why
-        );
+        daemon.tell_of_hold(hold.uid, || {
+            info!(
+                guppy_event = "hold",
+                guppy_reason = hold.why,
+                "hold {} by {} for {} ({})",
+                hold.id,
+                hold.who,
+                span(now.until(hold.until)),
+                hold.why
+            );
+        });
         daemon.save();
         self.wake.notify_one();
         Ok(line_of(&hold, now))
@@ -103,13 +105,15 @@ impl Service {
             return Err(Error::Refused { message });
         }
         let hold = daemon.holds.release(id).ok_or(Error::NoSuchHold { id })?;
-        info!(
-            guppy_event = "hold-released",
-            "hold {id} of {} released by {} ({})",
-            hold.who,
-            name_of(caller.uid),
-            hold.why
-        );
+        daemon.tell_of_hold(hold.uid, || {
+            info!(
+                guppy_event = "hold-released",
+                "hold {id} of {} released by {} ({})",
+                hold.who,
+                name_of(caller.uid),
+                hold.why
+            );
+        });
         daemon.save();
         self.wake.notify_one();
         Ok(line_of(&hold, now))
