@@ -10,7 +10,8 @@ use crate::sense::{Hold, Process};
 
 /// One uid may have this many at a time: room for every agent of a person, none for a loop.
 const PER_UID: usize = 32;
-/// All uids together.
+/// All uids together. Root may always place its own: a user with a range of subordinate uids
+/// (subuid(5)) has enough of them to take these all.
 const IN_ALL: usize = 256;
 /// Characters of a reason that are kept.
 const WHY_AT_MOST: usize = 200;
@@ -60,7 +61,7 @@ impl Holds {
             return Err(Denied::Span(text(span), text(at_most)));
         }
         let of_uid = self.list.iter().filter(|hold| hold.uid == wish.uid).count();
-        if self.list.len() >= IN_ALL {
+        if wish.uid != 0 && self.list.len() >= IN_ALL {
             return Err(Denied::TooMany(self.list.len()));
         }
         if of_uid >= PER_UID {
@@ -173,6 +174,20 @@ mod tests {
         }
         assert_eq!(holds.place(wish(1, None, None), DAY, at(0)), Err(Denied::TooMany(PER_UID)));
         assert!(holds.place(wish(2, None, None), DAY, at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_user_with_many_uids_does_not_keep_root_from_holding() {
+        let mut holds = Holds::default();
+        for uid in 100_000..100_256 {
+            holds.place(wish(uid, None, None), DAY, at(0)).unwrap();
+        }
+        let denied = holds.place(wish(1000, None, None), DAY, at(0));
+        assert_eq!(denied, Err(Denied::TooMany(IN_ALL)));
+        for _ in 0..PER_UID {
+            holds.place(wish(0, None, None), DAY, at(0)).unwrap();
+        }
+        assert_eq!(holds.place(wish(0, None, None), DAY, at(0)), Err(Denied::TooMany(PER_UID)));
     }
 
     #[test]
