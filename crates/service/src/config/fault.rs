@@ -72,8 +72,28 @@ pub(super) fn plainly(message: &str) -> String {
         return unknown(noun, name, &valid);
     }
     // toml gives some messages a second line of context.
-    message.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+    let message = message.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    let valid = message.rsplit_once(", expected ").and_then(|(found, expected)| {
+        let is_it = |name: &str| expected == name || name == "struct" && expected.starts_with(name);
+        let (_, words) = TYPES.iter().find(|(name, _)| is_it(name))?;
+        Some(format!("{found}: say {words}"))
+    });
+    valid.unwrap_or(message)
 }
+
+/// Types as serde names them, and what to write for one.
+const TYPES: [(&str, &str); 9] = [
+    ("u8", "a whole number from 0 to 255"),
+    ("u16", "a whole number from 0 to 65535"),
+    ("u32", "a whole number from 0 to 4294967295"),
+    ("u64", "a whole number, 0 or more"),
+    ("f64", "a number"),
+    ("a boolean", "true or false"),
+    ("a string", "a text in quotes"),
+    ("a sequence", "a list in brackets"),
+    // A table of the config; its name follows.
+    ("struct", "a table"),
+];
 
 fn unknown(noun: &str, name: &str, valid: &[&str]) -> String {
     let mut text = format!("unknown {noun} \"{}\"", shown(name));

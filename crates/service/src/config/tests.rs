@@ -189,10 +189,14 @@ fn a_wrong_value_is_shown_with_what_would_be_valid() {
             "1:8: mode = \"stopp\": unknown value \"stopp\"; did you mean \"stop\"? \
              valid values: observe, stop",
         ),
-        ("tcp = 1", "1:7: tcp = 1: invalid type: integer `1`, expected struct Tcp"),
+        ("tcp = 1", "1:7: tcp = 1: invalid type: integer `1`: say a table"),
         (
             "tcp.ports = [22,\n 99999]",
-            "2:2: in tcp.ports: invalid value: integer `99999`, expected u16",
+            "2:2: in tcp.ports: invalid value: integer `99999`: say a whole number from 0 to 65535",
+        ),
+        (
+            "tcp.ports = 22",
+            "1:13: tcp.ports = 22: invalid type: integer `22`: say a list in brackets",
         ),
         ("mode = \"stop\"\nmode = \"stop\"", "2:1: duplicate key"),
         ("mode = ", "1:8: string values must be quoted, expected literal string"),
