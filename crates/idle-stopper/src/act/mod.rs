@@ -2,7 +2,7 @@
 //! idempotent: telling, warning and ordering twice is no worse than once.
 //!
 //! The daemon has no rights of its own. logind powers off for its user, systemd starts exactly the
-//! units below for it (polkit rule `50-guppy-idle-stopper.rules`), and root runs what they hold.
+//! units below for it (polkit rule `guppy-idle-stopper.rules`), and root runs what they hold.
 
 mod announcer;
 pub mod bus;
