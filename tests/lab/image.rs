@@ -59,8 +59,10 @@ impl Image {
         let folder = cache::folder_of(&format!("image-{}", release.name()), key, |folder| {
             crate::say(format_args!("building the {} image", release.name()));
             let start = Instant::now();
-            let mut build = Command::new(recipe.join("build"));
-            build.arg(release.name()).arg(folder);
+            // With mounts of its own: what mmdebstrap has mounted below the folder goes with it,
+            // should it be killed.
+            let mut build = Command::new("unshare");
+            build.args(["--mount", "--"]).arg(recipe.join("build")).arg(release.name()).arg(folder);
             process::run(build, b"", Duration::from_secs(1500))?
                 .ok()
                 .with_context(|| format!("cannot build the {} image", release.name()))?;
