@@ -92,6 +92,11 @@ fn unreadable<T>() -> Reading<T> {
     Reading::Unknown("EIO".to_owned())
 }
 
+/// What moves meanwhile might be the hooks' own.
+fn hooks_run(world: &World) -> bool {
+    matches!(world.state.phase(), Phase::Stopping { stage: Stage::Hooks { .. }, .. })
+}
+
 /// Lives through a stretch; returns when it was last known to be active, if it was: what came and
 /// went between two looks, nobody knows of.
 fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
@@ -114,15 +119,22 @@ fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
         Stretch::Compile(seconds) => world.pass(span(seconds), |world, span| {
             world.burn("user.slice/user-1000.slice/session-1.scope", usec(1.5, span));
             // Known only once it is no spike any more, and not what might be the hooks' own.
-            let hooks_run =
-                matches!(world.state.phase(), Phase::Stopping { stage: Stage::Hooks { .. }, .. });
-            if span >= Duration::from_secs(10) && !hooks_run && world.stopped.is_none() {
+            if span >= Duration::from_secs(10) && !hooks_run(world) && world.stopped.is_none() {
                 worked = Some(world.now);
             }
         }),
-        Stretch::Download(seconds) => world.pass(span(seconds), |world, span| {
-            world.transfer("eth0", span.as_secs() * 1_000_000);
-        }),
+        Stretch::Download(seconds) => {
+            // Looks that saw some of it: a rate is known at the second.
+            let mut looks = 0;
+            world.pass(span(seconds), |world, span| {
+                if looks >= 2 && world.stopped.is_none() {
+                    worked = Some(world.now);
+                }
+                let is_seen = span >= Duration::from_secs(10) && !hooks_run(world);
+                looks = if is_seen { looks + 1 } else { 0 };
+                world.transfer("eth0", span.as_secs() * 1_000_000);
+            });
+        }
         Stretch::Command(seconds) => {
             world.command("make", false);
             world.wait(span(seconds));
