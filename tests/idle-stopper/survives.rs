@@ -88,8 +88,10 @@ impl Work {
             shell: it.client.ssh_terminal(&it.key, vm, "dev", "", "")?,
             compile: it.client.ssh_terminal(&it.key, vm, "dev", "", "")?,
             silent: it.client.ssh_spawn(&it.key, vm, "dev", "", "exec sleep 100000")?,
+            // Six times the floor of a connection, and a fifth of an interface's: the download alone
+            // is what the network shows.
             copy: it.client.spawn(&format!(
-                "{} 'cat >/dev/null' < <(while :; do head -c 20000 /dev/zero; sleep 1; done)",
+                "{} 'cat >/dev/null' < <(while :; do head -c 2000 /dev/zero; sleep 1; done)",
                 it.key.client(vm.address(), "dev", "")
             ))?,
             server: serve_for_ever(it)?,

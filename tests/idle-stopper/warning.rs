@@ -88,15 +88,20 @@ fn the_helper_told_all_but(it: &Box, stopped: &str) -> Result<()> {
 fn work_that_begins_after_the_warning_calls_the_stop_off() {
     scenario(|| {
         // One look at the warning, the next at its end: what comes between is seen by the last.
+        // Rates need a window of a tick, and an idle time of a window.
         let config = config("")
-            .replace("tick = \"2s\"", "tick = \"6s\"")
-            .replace("warning = \"6s\"", "warning = \"20s\"");
+            .replace("idle_after = \"15s\"", "idle_after = \"30s\"")
+            .replace("tick = \"2s\"", "tick = \"30s\"")
+            .replace("window = \"6s\"", "window = \"30s\"")
+            .replace("warning = \"6s\"", "warning = \"30s\"");
         Box::each(&config, |it| {
             let warned = it.wait_event("warning", LONG)?;
             let command = it.client.ssh_spawn(&it.key, &it.vm, "dev", "", "exec sleep 100000")?;
             let cancelled = it.wait_event_after("cancelled", warned.at, LONG)?;
             lab::say(format_args!("{}", cancelled.text));
-            it.vm.stays_on(Duration::from_secs_f64(20.0 + TICK))?;
+            let after = cancelled.at - warned.at;
+            ensure!(after >= 29.5, "a look {after:.1} s after the warning is not the last");
+            it.vm.stays_on(Duration::from_secs_f64(TICK))?;
             drop(command);
             it.vm.wait_power_off(LONG).map(drop)
         })
