@@ -32,7 +32,10 @@ fn out_of_descriptors_it_waits_and_then_serves_on() {
             let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
             let before = getrlimit(Resource::Nofile);
             setrlimit(Resource::Nofile, Rlimit { current: Some(open), ..before }).unwrap();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // Each lets the server try: after the first it waits for a breath of a second.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
             setrlimit(Resource::Nofile, before).unwrap();
             for client in waiting {
                 client.set_nonblocking(true).unwrap();
