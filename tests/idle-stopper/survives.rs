@@ -94,13 +94,13 @@ impl Work {
                 "{} 'cat >/dev/null' < <(while :; do head -c 2000 /dev/zero; sleep 1; done)",
                 it.key.client(vm.address(), "dev", "")
             ))?,
-            server: serve_for_ever(it)?,
+            server: serve_slowly(it)?,
         };
-        // A slow download, at a fifth of a megabit.
+        // A slow download, at a third of a megabit.
         vm.service(
             "download",
             &format!(
-                "exec curl -s --retry 20 --retry-connrefused --limit-rate 30k -o /dev/null http://{}:8080/",
+                "exec curl -s --retry 20 --retry-connrefused -o /dev/null http://{}:8080/",
                 it.client.address()
             ),
         )?;
@@ -135,15 +135,16 @@ impl Work {
     }
 }
 
-/// A web server that never comes to an end.
-pub(crate) fn serve_for_ever(it: &Box) -> Result<Spawned> {
+/// A web server that never comes to an end, and is slow: a client that is told to be takes megabytes
+/// at once and then nothing for minutes.
+pub(crate) fn serve_slowly(it: &Box) -> Result<Spawned> {
     it.client.spawn(
         "cd /dev && exec python3 -c \"
-import http.server
+import http.server,time
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-        while True: self.wfile.write(bytes(4096))
+        while True: self.wfile.write(bytes(4096)); time.sleep(0.1)
     def log_message(self, *a): pass
 http.server.HTTPServer(('', 8080), H).serve_forever()\"",
     )

@@ -6,7 +6,7 @@ use lab::process::Spawned;
 
 use super::judge::Span;
 use crate::machine::{Box, LONG, TICK};
-use crate::survives::{DISK_COPY, DPKG_LOCK, serve_for_ever};
+use crate::survives::{DISK_COPY, DPKG_LOCK, serve_slowly};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -51,10 +51,7 @@ impl Kind {
             Self::Cycles => ("soak-cycles", "while :; do :; done".to_owned()),
             Self::Download => (
                 "soak-download",
-                format!(
-                    "exec curl -s --limit-rate 40k -o /dev/null http://{}:8080/",
-                    it.client.address()
-                ),
+                format!("exec curl -s -o /dev/null http://{}:8080/", it.client.address()),
             ),
             Self::DiskCopy => ("soak-disk", DISK_COPY.to_owned()),
             Self::Inhibitor => (
@@ -146,7 +143,7 @@ pub(super) fn prepare(it: &Box) -> Result<Spawned> {
         .sh("printf '#!/bin/sh\nexec test -e /run/queue-is-full\n' >/etc/guppy/idle-stopper.checks.d/queue && \
              chmod 755 /etc/guppy/idle-stopper.checks.d/queue")?
         .ok()?;
-    serve_for_ever(it)
+    serve_slowly(it)
 }
 
 fn wait_shell(it: &Box, shell: &str) -> Result<()> {
