@@ -125,8 +125,10 @@ impl Work {
 
     fn end(self, it: &Box) -> Result<()> {
         drop((self.shell, self.compile, self.silent, self.copy, self.server));
+        // Docker's client takes its time.
         it.vm
-            .sh(
+            .sh_within(
+                LONG,
                 "systemctl stop download image-build backup dpkg copy-disk; rm /run/queue-is-full; \
                  guppy release 1 --socket /run/watch-holds/sock",
             )?

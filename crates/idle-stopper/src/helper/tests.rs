@@ -4,13 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+use rustix::termios::{Action, tcflow};
 use tempfile::TempDir;
 
 use super::executables::list;
@@ -217,10 +218,9 @@ fn only_a_terminal_is_written_to_and_one_that_is_stopped_is_not_waited_for() {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     unlockpt(&terminal).unwrap();
     let name = PathBuf::from(ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap());
-    // Nobody reads what is shown: it is as full as after Ctrl-S.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut full = OpenOptions::new().write(true).custom_flags(nonblocking).open(&name).unwrap();
-    while full.write(&[b'y'; 4096]).is_ok() {}
+    // What Ctrl-S does.
+    let stopped = OpenOptions::new().write(true).open(&name).unwrap();
+    tcflow(&stopped, Action::OOff).unwrap();
     let why = write(&name, "text").unwrap_err();
     assert_eq!(why.kind(), std::io::ErrorKind::WouldBlock);
 }
