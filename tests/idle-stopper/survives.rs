@@ -52,9 +52,10 @@ fn every_kind_at_once(it: Box) -> Result<()> {
     }
     ensure!(!it.has_stopped_since(since)?);
 
-    // All of it ends but the hold: every watcher would stop the box now. Then the hold ends too.
-    work.end(&it)?;
+    // All of it ends but the hold: every watcher would stop the box now, some before the last of the
+    // work has ended. Then the hold ends too.
     let ended = it.uptime()?;
+    work.end(&it)?;
     for watcher in &watchers {
         lab::wait::until_true(&format!("the watcher of {} to stop", watcher.kind), LONG, || {
             watcher.would_have_stopped(&it, ended)
