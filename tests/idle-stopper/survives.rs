@@ -54,6 +54,11 @@ fn every_kind_at_once(it: Box) -> Result<()> {
 
     // All of it ends but the hold: every watcher would stop the box now, some before the last of the
     // work has ended. Then the hold ends too.
+    // Nobody has typed while all were asked, so the watcher of terminals may have announced its stop:
+    // it says so once, and again only after a key.
+    for watcher in watchers.iter().filter(|watcher| watcher.kind == "terminals") {
+        watcher.wait_state_while(&it, "active", || work.shell.type_keys(" "))?;
+    }
     let ended = it.uptime()?;
     work.end(&it)?;
     for watcher in &watchers {
