@@ -131,11 +131,11 @@ impl Work {
 
     fn end(self, it: &Box) -> Result<()> {
         drop((self.shell, self.compile, self.silent, self.copy, self.server));
-        // Docker's client takes its time.
+        // A loop in a shell may outlive its terminal. Docker's client takes its time.
         it.vm
             .sh_within(
                 LONG,
-                "systemctl stop download image-build backup dpkg copy-disk; rm /run/queue-is-full; \
+                "loginctl kill-user --signal=KILL dev; systemctl stop download image-build backup dpkg copy-disk; rm /run/queue-is-full; \
                  guppy release 1 --socket /run/watch-holds/sock",
             )?
             .ok()
