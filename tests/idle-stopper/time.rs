@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lab::scenario;
 use serde_json::Value;
 
-use crate::machine::{Box, IDLE, LONG, STAMP_STEP, TICK, UNIT, WARNING, config};
+use crate::machine::{Box, IDLE, LONG, Line, STAMP_STEP, TICK, UNIT, WARNING, config};
 
 #[test]
 fn steps_of_the_wall_clock_have_no_effect() {
@@ -42,27 +42,39 @@ fn steps_of_the_wall_clock_have_no_effect() {
     });
 }
 
+/// Freezes the daemon for longer than it would have waited. Gives when it was thawed, and the gap that
+/// it has told of since `quiet`; both in seconds since boot.
+fn freeze_and_thaw(it: &Box, quiet: f64) -> Result<(f64, Line)> {
+    let freezer = format!(
+        "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
+    );
+    it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
+    it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
+    it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;
+    let thawed = it.uptime()?;
+    let gap = it.wait_event_after("gap", quiet, LONG)?;
+    lab::say(format_args!("{}", gap.text));
+    Ok((thawed, gap))
+}
+
+/// The box goes off, and no sooner than a grace and all the rest after the thaw.
+fn stops_a_grace_after(it: &Box, thawed: f64, gap: f64, grace: f64) -> Result<()> {
+    let stopping = it.wait_event_after("stopping", gap, LONG)?;
+    ensure!(
+        stopping.at >= thawed - 1.0 + grace + IDLE + WARNING,
+        "stopped {:.1} s after the thaw",
+        stopping.at - thawed
+    );
+    it.vm.wait_power_off(LONG).map(drop)
+}
+
 #[test]
 fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
     scenario(|| {
         Box::each(&config("").replace("grace = \"0s\"", "grace = \"8s\""), |it| {
             let quiet = it.wait_event("idle", LONG)?;
-            let freezer = format!(
-                "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
-            );
-            it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
-            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
-            it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;
-            let thawed = it.uptime()?;
-            let gap = it.wait_event_after("gap", quiet.at, LONG)?;
-            lab::say(format_args!("{}", gap.text));
-            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
-            ensure!(
-                stopping.at >= thawed - 1.0 + 8.0 + IDLE + WARNING,
-                "stopped {:.1} s after the thaw",
-                stopping.at - thawed
-            );
-            it.vm.wait_power_off(LONG).map(drop)
+            let (thawed, gap) = freeze_and_thaw(&it, quiet.at)?;
+            stops_a_grace_after(&it, thawed, gap.at, 8.0)
         })
     });
 }
@@ -84,24 +96,10 @@ fn a_daemon_frozen_until_its_watchdog_kills_it_gives_a_new_grace_too() {
             let released = it.uptime()?;
             it.vm.sh(&release)?.ok()?;
             let quiet = it.wait_event_after("idle", released, LONG)?;
-            let freezer = format!(
-                "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
-            );
-            it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
-            it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
-            it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;
-            let thawed = it.uptime()?;
-            let gap = it.wait_event_after("gap", quiet.at, LONG)?;
-            lab::say(format_args!("{}", gap.text));
+            let (thawed, gap) = freeze_and_thaw(&it, quiet.at)?;
             let restarts = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
             ensure!(restarts.trim() != "0", "the watchdog did not kill it");
-            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
-            ensure!(
-                stopping.at >= thawed - 1.0 + 15.0 + IDLE + WARNING,
-                "stopped {:.1} s after the thaw",
-                stopping.at - thawed
-            );
-            it.vm.wait_power_off(LONG).map(drop)
+            stops_a_grace_after(&it, thawed, gap.at, 15.0)
         })
     });
 }
