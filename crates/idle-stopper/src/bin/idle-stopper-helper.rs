@@ -1,6 +1,7 @@
 //! What guppy-idle-stopper has others do, one verb for each oneshot unit:
 //! `warn` writes the daemon's message to every terminal, `checks` runs the operator's checks,
-//! `hooks` runs the pre-stop hooks, `power-off` grants the last resort. Installed as /usr/libexec/guppy/idle-stopper-helper.
+//! `hooks` runs the pre-stop hooks, `power-off` grants the last resort. Installed as
+//! /usr/libexec/guppy/idle-stopper-helper.
 
 use std::process::ExitCode;
 

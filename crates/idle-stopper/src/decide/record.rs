@@ -1,5 +1,6 @@
 //! What a daemon that starts again in the same boot must know: when the box was last active, until
-//! when it settles, how old the bounded things are, and what the terminals were told. Kept in /run, so it ends with the boot.
+//! when it settles, how old the bounded things are, and what the terminals were told. Kept in /run,
+//! so it ends with the boot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
