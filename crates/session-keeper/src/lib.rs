@@ -1,0 +1,4 @@
+//! guppy-session-keeper: every agent in a durable tmux session, and back in its own conversation,
+//! once, after a reboot. Three rooms: sense reads, [`decide`] judges, act does.
+
+pub mod name;
