@@ -1,4 +1,10 @@
 //! guppy-session-keeper: every agent in a durable tmux session, and back in its own conversation,
 //! once, after a reboot. Three rooms: sense reads, [`decide`] judges, act does.
 
+pub mod agents;
+pub mod config;
+pub mod conversation;
+pub mod intent;
+pub mod launch;
 pub mod name;
+pub mod size;

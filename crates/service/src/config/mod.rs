@@ -130,15 +130,46 @@ where
     T: DeserializeOwned + Default + Validate,
 {
     let (layers, faults) = layers::<T>(paths);
+    whole(&layers, faults)
+}
+
+/// As [`load`], from these files in this order. Those that are not there are passed over.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn load_files<T>(files: &[PathBuf]) -> Result<T, ConfigError>
+where
+    T: DeserializeOwned + Validate,
+{
+    let absent = |file: &&PathBuf| {
+        matches!(fs::symlink_metadata(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound)
+    };
+    let files = files.iter().filter(|file| !absent(file)).cloned().collect();
+    let (layers, faults) = read_layers::<T>(files, Vec::new());
+    whole(&layers, faults)
+}
+
+fn whole<T>(layers: &[Layer], faults: Vec<Fault>) -> Result<T, ConfigError>
+where
+    T: DeserializeOwned + Validate,
+{
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    merged(&layers).map(|(config, _)| config).map_err(|fault| ConfigError(vec![fault]))
+    merged(layers).map(|(config, _)| config).map_err(|fault| ConfigError(vec![fault]))
 }
 
 /// All files that are TOML at all, valid or not, and what is wrong with any.
 fn layers<T: DeserializeOwned>(paths: &Paths) -> (Vec<Layer>, Vec<Fault>) {
-    let (files, mut faults) = paths.files();
+    let (files, faults) = paths.files();
+    read_layers::<T>(files, faults)
+}
+
+fn read_layers<T: DeserializeOwned>(
+    files: Vec<PathBuf>,
+    mut faults: Vec<Fault>,
+) -> (Vec<Layer>, Vec<Fault>) {
     let mut layers = Vec::new();
     for file in files {
         match Layer::read(&file) {
