@@ -6,10 +6,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::SessionName;
-
 /// An id may have this many bytes: it becomes the name of a file.
-pub const ID_AT_MOST: usize = 220;
+pub const ID_AT_MOST: usize = 128;
 
 /// What the ids of an agent look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -18,8 +16,8 @@ pub enum Shape {
     /// RFC 9562 in lower case: `0190f3c2-…`, 36 characters.
     #[default]
     Uuid,
-    /// Letters, digits, `_` and, within, `-` and `+`; it begins with a letter or a digit, so that
-    /// no program takes it for an option.
+    /// ASCII letters, digits, `_` and `-`; it begins with a letter or a digit, so that no program
+    /// takes it for an option.
     Word,
 }
 
@@ -51,8 +49,8 @@ impl Conversation {
     /// # Errors
     /// The text is none.
     pub fn parse(text: &str) -> Result<Self, NotAnId> {
-        let fit = |letter: char| letter.is_alphanumeric() || "-_+~".contains(letter);
-        let first = text.chars().next().is_some_and(char::is_alphanumeric);
+        let fit = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+        let first = text.chars().next().is_some_and(|letter| letter.is_ascii_alphanumeric());
         match first && text.len() <= ID_AT_MOST && text.chars().all(fit) {
             true => Ok(Self(text.to_owned())),
             false => Err(NotAnId(text.to_owned())),
@@ -67,11 +65,6 @@ impl Conversation {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
         Self::of_shape(Shape::Uuid, text.trim_end())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-    }
-
-    /// What stands for an id where the agent knows none: the session's own name.
-    pub fn of_session(name: &SessionName) -> Self {
-        Self(format!("name-{}", name.file_stem()))
     }
 
     /// The text.
@@ -129,17 +122,8 @@ mod tests {
         assert!(Conversation::of_shape(Shape::Uuid, "ses_4Fq").is_err());
         assert!(Conversation::of_shape(Shape::Uuid, &uuid.to_uppercase()).is_err());
         let long = "a".repeat(ID_AT_MOST + 1);
-        for text in ["", "-x", "--help", "../x", "a/b", "a b", "a\nb", "$(x)", "a.b", "~x", &long] {
+        for text in ["", "-x", "--help", "../x", "a/b", "a b", "a\nb", "$(x)", "a.b", "ä", "a~", &long] {
             assert!(Conversation::of_shape(Shape::Word, text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_session_without_ids_has_its_name_for_one() {
-        for name in ["shop.js/größe+1", "~/x", "_/x"] {
-            let name = SessionName::parse(name).unwrap();
-            let id = Conversation::of_session(&name);
-            assert_eq!(Conversation::of_shape(Shape::Word, id.as_str()), Ok(id));
         }
     }
 }

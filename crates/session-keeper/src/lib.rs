@@ -4,7 +4,10 @@
 pub mod agents;
 pub mod config;
 pub mod conversation;
+pub mod decide;
 pub mod intent;
 pub mod launch;
+pub mod learned;
 pub mod name;
+pub mod sense;
 pub mod size;

@@ -28,7 +28,7 @@ pub enum IdSource {
     Given,
     /// The agent makes it; a hook or a file that it holds open says it.
     Learned,
-    /// It has none: the session's own name stands for it.
+    /// It has none: each session has a history of its own, or there is nothing to go on with.
     #[default]
     Session,
 }

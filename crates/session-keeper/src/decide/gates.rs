@@ -1,0 +1,148 @@
+//! What must be open before an agent starts, from the surest to the dearest question: what is shut
+//! costs no start.
+
+use std::time::Duration;
+
+use super::{Action, Case, Round, Standing};
+use crate::intent::OnMissing;
+use crate::sense::Reading;
+
+/// The standing of a session that may not start, and what would open the gate.
+type Shut = (Standing, Option<Action>);
+
+/// How soon to look whether what was killed has gone.
+const CLEARED: Duration = Duration::from_millis(100);
+
+impl Round<'_> {
+    pub(super) fn gates(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        worktree(case)?;
+        self.backoff(case)?;
+        self.nobody_else(case)?;
+        if let Reading::Unknown(why) = &case.seen.transcript {
+            return Err((Standing::unknown(why.clone()), None));
+        }
+        self.provider(case)?;
+        self.budget()?;
+        self.leftovers(case)
+    }
+
+    fn backoff(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        let Some(wait) = &case.learned.wait else { return Ok(()) };
+        let until = wait.until.at;
+        if wait.until.boot != self.now.boot || until <= self.now.at {
+            return Ok(());
+        }
+        self.look_at(until);
+        Err((Standing::due(wait.why.clone()).until(until), None))
+    }
+
+    /// One process a conversation.
+    fn nobody_else(&self, case: &Case<'_>) -> Result<(), Shut> {
+        let Some(id) = &case.learned.conversation else { return Ok(()) };
+        let agent = &case.intent.agent;
+        if let Some(other) = self.taken.get(&(agent.clone(), id.clone()))
+            && other != case.name
+        {
+            let why = format!("its conversation {id} is that of session {other}");
+            return Err((Standing::blocked(why), None));
+        }
+        let holders = match &self.evidence.holders {
+            Reading::Known(holders) => holders,
+            Reading::Unknown(_) if case.agent.registry.file.is_empty() => return Ok(()),
+            Reading::Unknown(why) => return Err((Standing::unknown(why.clone()), None)),
+        };
+        // One in the session's own cgroup is a leftover, which is killed before the start.
+        let twin = holders.iter().find(|holder| {
+            holder.agent == *agent
+                && holder.conversation == *id
+                && holder.session.as_ref() != Some(case.name)
+        });
+        match twin {
+            Some(twin) => {
+                let why = format!(
+                    "its conversation is open in process {}: end that, and it goes on here",
+                    twin.pid
+                );
+                Err((Standing::due(why), None))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn provider(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        let address = &case.agent.probe;
+        if address.is_empty() {
+            return Ok(());
+        }
+        let every = self.config.starts.probe_every;
+        let last = self.evidence.probes.get(address);
+        let (fresh, failed) = match last {
+            Some(probe) => (self.now.at.since(probe.at) < every, probe.failed.as_deref()),
+            None => (false, None),
+        };
+        if fresh && failed.is_none() {
+            return Ok(());
+        }
+        let why = match failed {
+            Some(failed) => format!("waits for {address}: {failed}"),
+            None => format!("waits for {address}"),
+        };
+        if let Some(probe) = last.filter(|_| fresh) {
+            self.look_at(probe.at + every);
+            return Err((Standing::due(why), None));
+        }
+        let first = self.probes.insert(address.clone());
+        Err((Standing::due(why), first.then(|| Action::Probe(address.clone()))))
+    }
+
+    fn budget(&mut self) -> Result<(), Shut> {
+        let starts = &self.config.starts;
+        if self.starts >= usize::try_from(starts.per_hour).unwrap_or(usize::MAX) {
+            let why = format!("{} starts in the last hour (starts.per_hour)", self.starts);
+            return Err((Standing::due(why), None));
+        }
+        let next = self.last_start.map(|last| last + starts.stagger);
+        match next.filter(|next| *next > self.now.at) {
+            Some(next) => {
+                self.look_at(next);
+                Err((Standing::due("one after the other (starts.stagger)"), None))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn leftovers(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        match &case.seen.populated {
+            Reading::Known(false) => Ok(()),
+            Reading::Known(true) => {
+                self.look_at(self.now.at + CLEARED);
+                let why = "what its last agent has left is being ended";
+                Err((Standing::due(why), Some(Action::Clear(case.name.clone()))))
+            }
+            Reading::Unknown(why) => Err((Standing::unknown(why.clone()), None)),
+        }
+    }
+}
+
+fn worktree(case: &Case<'_>) -> Result<(), Shut> {
+    let (intent, name) = (case.intent, case.name);
+    match &case.seen.worktree {
+        Reading::Known(true) => Ok(()),
+        Reading::Unknown(why) => Err((Standing::unknown(why.clone()), None)),
+        Reading::Known(false) if intent.on_missing == OnMissing::Recreate => {
+            let action = Action::Recreate(name.clone());
+            Err((Standing::due("its worktree is being made again"), Some(action)))
+        }
+        Reading::Known(false) => {
+            let branch = intent.branch.as_deref().unwrap_or(name.branch());
+            let worktree = intent.worktree.display();
+            let mend = match &intent.repository {
+                Some(repository) => {
+                    format!("git -C {} worktree add {worktree} {branch}", repository.display())
+                }
+                None => format!("mkdir -p {worktree}"),
+            };
+            Err((Standing::blocked(format!("{worktree} is not there: {mend}")), None))
+        }
+    }
+}

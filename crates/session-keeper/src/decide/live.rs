@@ -1,0 +1,126 @@
+//! A session whose pane has a process: what it does, what it is sent, and its end if a person
+//! wants it. Nothing here ends an agent that nobody asked to end.
+
+use std::time::Duration;
+
+use super::{Action, Case, Line, Round, Standing, State};
+use crate::conversation::Conversation;
+use crate::intent::OnResume;
+use crate::learned::Stop;
+use crate::sense::{Activity, Outcome, Pane, Reading};
+
+/// An agent that was asked to end gets this long before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+type Step = (Standing, Vec<Action>);
+
+impl Round<'_> {
+    pub(super) fn live(
+        &mut self,
+        case: &mut Case<'_>,
+        _pane: &Pane,
+        moved: Option<Conversation>,
+    ) -> Step {
+        case.respawned();
+        let ended_by_person = case.learned.stopped == Some(Stop::Person)
+            || case.learned.restart == Some(case.learned.start);
+        if ended_by_person {
+            return self.end(case);
+        }
+        self.forget(case);
+        let mut actions = Vec::new();
+        actions.extend(moved.map(|id| Action::Rotate(case.name.clone(), id)));
+        if case.seen.transcript == Reading::Known(Some(true)) {
+            case.learned.transcribed = true;
+        }
+        let started = case.report.is_some_and(|report| {
+            report.start == case.learned.start
+                && matches!(report.outcome, Outcome::Started { .. })
+        });
+        if !started {
+            return (Standing::of(State::Starting, ""), actions);
+        }
+        let (state, why) = case.activity();
+        actions.extend(case.line(state));
+        let note = case.learned.note.clone().unwrap_or_default();
+        (Standing::of(state, if why.is_empty() { note } else { why }), actions)
+    }
+
+    fn end(&mut self, case: &mut Case<'_>) -> Step {
+        let asked = case.learned.ending.get_or_insert_with(|| self.now.moment());
+        let age = asked.age(self.now.boot, self.now.at).unwrap_or(GRACE);
+        let force = age >= GRACE;
+        if !force {
+            self.look_at(asked.at + GRACE);
+        }
+        let action = Action::End { name: case.name.clone(), force };
+        (Standing::of(State::Ending, "a person has asked for it"), vec![action])
+    }
+
+    /// An agent that has lived long enough has had no crash before.
+    fn forget(&self, case: &mut Case<'_>) {
+        let begun = case.learned.begun.as_ref();
+        let age = begun.and_then(|begun| begun.at.age(self.now.boot, self.now.at));
+        if age.is_some_and(|age| age >= self.config.crash.forget_after) {
+            case.learned.crashes.clear();
+            case.learned.fallback = false;
+        }
+    }
+}
+
+impl Case<'_> {
+    /// A person has started the shim again in its dead pane (`respawn-pane`): that counts as
+    /// `guppy start`, and its end is judged anew.
+    fn respawned(&mut self) {
+        let learned = &mut self.learned;
+        if learned.start > 0 && learned.judged == learned.start {
+            learned.judged = learned.start - 1;
+            learned.stopped = None;
+            learned.parked = None;
+            learned.wait = None;
+        }
+    }
+
+    fn activity(&mut self) -> (State, String) {
+        let learned = &mut self.learned;
+        match &self.seen.own.activity {
+            Activity::Unknown => (State::Running, String::new()),
+            Activity::Starting => (State::Starting, String::new()),
+            Activity::Working => {
+                learned.working = true;
+                learned.interrupted = false;
+                (State::Working, String::new())
+            }
+            Activity::Waiting(what) => (State::Waiting, what.clone()),
+            Activity::Idle => {
+                if std::mem::take(&mut learned.working) {
+                    learned.continued = false;
+                }
+                match learned.interrupted {
+                    true => (State::Interrupted, "it was cut off in the middle of its turn".into()),
+                    false => (State::Idle, String::new()),
+                }
+            }
+        }
+    }
+
+    /// What to send now. That it was sent is remembered before it is: twice would be worse than
+    /// never.
+    fn line(&mut self, state: State) -> Option<Action> {
+        let learned = &mut self.learned;
+        let line = match state {
+            State::Idle if self.intent.prompt.is_some() && !learned.prompted => {
+                learned.prompted = true;
+                Line::Prompt
+            }
+            State::Interrupted
+                if self.intent.on_resume == OnResume::Continue && !learned.continued =>
+            {
+                learned.continued = true;
+                Line::Continue
+            }
+            _ => return None,
+        };
+        Some(Action::Send(self.name.clone(), line))
+    }
+}

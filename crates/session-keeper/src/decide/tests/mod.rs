@@ -1,0 +1,10 @@
+//! A world in which agents run, crash and rotate, in memory: time is a value, a thousand cases a
+//! second.
+
+#![allow(clippy::unwrap_used)]
+
+mod incidents;
+mod looks;
+mod policy;
+mod walk;
+mod world;
