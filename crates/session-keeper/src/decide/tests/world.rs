@@ -50,7 +50,7 @@ pub(super) struct World {
     pub(super) online: bool,
     /// Nothing can be read.
     pub(super) blind: bool,
-    /// Shims take locks.
+    /// Shims take locks, and end what is left in their cgroup.
     pub(super) locks: bool,
     pub(super) config: Config,
     pub(super) agent: Rc<Agent>,
@@ -182,7 +182,10 @@ impl World {
             process.locked.is_some() && process.locked == start.conversation && self.locks
         };
         let locked = self.processes.values().any(held);
-        if !locked {
+        if self.places.get(name).unwrap().learned.start != start.number {
+            self.wrongs.push(format!("{name}: started before it was remembered"));
+        }
+        if !locked && self.locks {
             // The shim ends what is left before anything else.
             self.processes.retain(|_, process| process.session.as_ref() != Some(name));
         }
@@ -209,6 +212,9 @@ impl World {
             (false, true, _) => Some((1, "Session ID is already in use")),
             _ => None,
         };
+        if failure.is_some() && place.fails.is_none() {
+            self.wrongs.push(format!("{name}: {failure:?}: {start:?}"));
+        }
         if let Some((code, screen)) = failure {
             screen.clone_into(&mut place.screen);
             place.pane = Some((pane, Some(code)));
