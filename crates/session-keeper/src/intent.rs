@@ -198,9 +198,8 @@ pub fn read(folder: &Path) -> Result<Intents, String> {
 }
 
 fn name_of(stem: &[u8]) -> Result<SessionName, String> {
-    let stem = std::str::from_utf8(stem).map_err(|_| {
-        format!("{:?} names no session: it is not UTF-8", OsStr::from_bytes(stem))
-    })?;
+    let stem = std::str::from_utf8(stem)
+        .map_err(|_| format!("{:?} names no session: it is not UTF-8", OsStr::from_bytes(stem)))?;
     SessionName::from_file_stem(stem).map_err(|error| error.to_string())
 }
 
@@ -251,10 +250,7 @@ mod tests {
             worktree: "/home/alice/größe".into(),
             argv: vec!["--model".to_owned(), "a \"b\"\n".to_owned()],
             env_files: vec!["/home/alice/.keys".into()],
-            limits: Limits {
-                memory_max: Some(crate::size::Bytes(4 << 30)),
-                ..Limits::default()
-            },
+            limits: Limits { memory_max: Some(crate::size::Bytes(4 << 30)), ..Limits::default() },
             prompt: Some("two\nlines".to_owned()),
             ..Intent::default()
         };
