@@ -6,7 +6,7 @@ use super::{Case, Now};
 use crate::agents::{Meaning, meaning, reset_of};
 use crate::config::Crash;
 use crate::learned::{Learned, MOMENTS_AT_MOST, Park, Stop, Wait};
-use crate::sense::{Outcome, Reading, TmuxServer};
+use crate::sense::{Activity, Outcome, Reading, TmuxServer};
 
 /// A start that left no trace is ordered again after this long.
 const TRACELESS: Duration = Duration::from_secs(10);
@@ -51,7 +51,10 @@ impl Case<'_> {
         } else {
             self.apply(end, crash, now);
         }
+        // What the agent has left on the disk knows it too, where no look came in its turn.
+        let in_its_turn = self.seen.own.activity == Activity::Working;
         let learned = &mut self.learned;
+        learned.working |= in_its_turn;
         learned.judged = number;
         learned.ending = None;
         learned.restart = None;

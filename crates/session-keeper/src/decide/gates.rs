@@ -15,6 +15,10 @@ const CLEARED: Duration = Duration::from_millis(100);
 
 impl Round<'_> {
     pub(super) fn gates(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        if case.seen.name_taken {
+            let why = "a tmux session of its name was made by hand: rename that, or end it";
+            return Err((Standing::blocked(why), None));
+        }
         worktree(case)?;
         self.backoff(case)?;
         self.nobody_else(case)?;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{Action, Case, Line, Round, Standing, State};
-use crate::conversation::Conversation;
+use crate::agents::IdSource;
 use crate::intent::OnResume;
 use crate::learned::Stop;
-use crate::sense::{Activity, Outcome, Pane, Reading};
+use crate::sense::{Activity, Outcome, Reading};
 
 /// An agent that was asked to end gets this long before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -15,12 +15,7 @@ const GRACE: Duration = Duration::from_secs(10);
 type Step = (Standing, Vec<Action>);
 
 impl Round<'_> {
-    pub(super) fn live(
-        &mut self,
-        case: &mut Case<'_>,
-        _pane: &Pane,
-        moved: Option<Conversation>,
-    ) -> Step {
+    pub(super) fn live(&mut self, case: &mut Case<'_>) -> Step {
         case.respawned();
         let ended_by_person = case.learned.stopped == Some(Stop::Person)
             || case.learned.restart == Some(case.learned.start);
@@ -28,19 +23,25 @@ impl Round<'_> {
             return self.end(case);
         }
         self.forget(case);
-        let mut actions = Vec::new();
-        actions.extend(moved.map(|id| Action::Rotate(case.name.clone(), id)));
         if case.seen.transcript == Reading::Known(Some(true)) {
             case.learned.transcribed = true;
         }
-        let started = case.report.is_some_and(|report| {
+        let report = case.report.filter(|report| {
             report.start == case.learned.start
                 && matches!(report.outcome, Outcome::Started { .. })
         });
-        if !started {
-            return (Standing::of(State::Starting, ""), actions);
+        let Some(report) = report else {
+            return (Standing::of(State::Starting, ""), Vec::new());
+        };
+        let mut actions = Vec::new();
+        let id = &case.learned.conversation;
+        if case.agent.conversation.id != IdSource::Session && report.conversation != *id {
+            actions.extend(id.clone().map(|id| Action::Rotate(case.name.clone(), id)));
         }
-        let (state, why) = case.activity();
+        let (state, mut why) = case.activity();
+        if let Some(conflict) = &report.conflict {
+            why = format!("its conversation is locked by another: {conflict}");
+        }
         actions.extend(case.line(state));
         let note = case.learned.note.clone().unwrap_or_default();
         (Standing::of(state, if why.is_empty() { note } else { why }), actions)

@@ -208,9 +208,9 @@ impl<'a> Round<'a> {
         let mut case = Case { name, intent, agent, seen, pane, report, learned: learned.clone() };
         case.follow_report();
         let rotated = case.follow_conversation();
-        let (standing, mut actions) = match pane.filter(|pane| !pane.dead) {
-            Some(pane) => self.live(&mut case, pane, rotated),
-            None => self.dead(&mut case, rotated),
+        let (standing, mut actions) = match case.is_live() {
+            true => self.live(&mut case),
+            false => self.dead(&mut case, rotated),
         };
         if case.learned != *learned {
             let remember = Action::Remember(name.clone(), Box::new(case.learned));

@@ -4,6 +4,11 @@
 //! **Architecture Invariant:** a failed read is [`Reading::Unknown`], never an empty answer: where
 //! something is unknown, nothing is started and nothing is killed.
 
+mod activity;
+mod look;
+mod panes;
+mod registry;
+
 use std::collections::BTreeMap;
 
 use service::clock::Boottime;
@@ -11,6 +16,10 @@ use service::clock::Boottime;
 use crate::conversation::Conversation;
 use crate::learned::Server;
 use crate::name::SessionName;
+
+pub use activity::{Heard, is_dialog};
+pub use look::{Looker, View, Watched};
+pub use panes::{AnyPane, Panes};
 
 /// One sensor's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +63,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The conversation whose lock the shim holds, or held.
     pub conversation: Option<Conversation>,
+    /// Its agent has gone to a conversation that is locked by this other one.
+    pub conflict: Option<String>,
 }
 
 /// How far a start came.
@@ -123,6 +134,8 @@ pub struct Seen {
     pub transcript: Reading<Option<bool>>,
     /// What its agent says.
     pub own: Own,
+    /// A tmux session of its name was made by somebody else.
+    pub name_taken: bool,
     /// The last lines of a dead pane.
     pub screen: String,
     /// A new id, for a conversation that begins.

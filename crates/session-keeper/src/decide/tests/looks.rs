@@ -81,6 +81,7 @@ impl World {
                 worktree: Reading::Known(place.worktree),
                 transcript: Reading::Known(transcript),
                 own,
+                name_taken: false,
                 screen: place.screen.clone(),
                 fresh,
             };

@@ -161,7 +161,9 @@ impl World {
             Action::Rotate(name, id) => {
                 let pid = self.places.get(&name).unwrap().process;
                 if let Some(process) = pid.and_then(|pid| self.processes.get_mut(&pid)) {
-                    process.locked = Some(id);
+                    process.locked = Some(id.clone());
+                    let report = self.places.get_mut(&name).unwrap().report.as_mut();
+                    report.unwrap().conversation = Some(id);
                 }
             }
             Action::Send(name, line) => self.places.get_mut(&name).unwrap().sent.push(line),
@@ -196,6 +198,7 @@ impl World {
             start: start.number,
             outcome: Outcome::Locked("another shim".to_owned()),
             conversation: start.conversation.clone(),
+            conflict: None,
         };
         if locked {
             place.report = Some(report);

@@ -1,0 +1,136 @@
+//! What a running agent does: from its registry, else from its hooks, else from its screen.
+//!
+//! A screen is read only for what agents have no other word for: known dialogs, and the prompt of
+//! agents that have neither registry nor hooks.
+
+use super::{Activity, Own, registry};
+use crate::agents::{Agent, Ready};
+use crate::conversation::Conversation;
+use crate::report::Report;
+
+/// The last that hooks have said of a start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The number of the start.
+    pub start: u64,
+    /// The conversation.
+    pub conversation: Option<Conversation>,
+    /// What the agent does.
+    pub activity: Activity,
+    /// Its last turn ended with this error, and no other has begun: it lives, and waits for a
+    /// person (a login that has run out, a limit).
+    pub failed: Option<String>,
+}
+
+/// What the agent of a session says, without its screen.
+pub(super) fn own(
+    agent: &Agent,
+    home: &std::path::Path,
+    report: Option<&Report>,
+    heard: Option<&Heard>,
+) -> Own {
+    let heard = heard.filter(|heard| report.is_some_and(|report| report.start == heard.start));
+    let entry = report
+        .and_then(|report| Some((report.pid?, report.start_time?)))
+        .and_then(|(pid, started)| {
+            registry::read(agent, home, pid).filter(|entry| entry.process.start_time == started)
+        });
+    let of_hooks = || heard.map(|heard| heard.activity.clone()).unwrap_or_default();
+    let activity = match (agent.input.ready, &entry) {
+        // What a dead one has left tells whether it was cut off in its turn.
+        (Ready::Registry, Some(entry)) => entry.activity.clone(),
+        (Ready::Registry, None) => Activity::Starting,
+        (Ready::Hooks, _) => of_hooks(),
+        (Ready::Screen, _) => Activity::Starting,
+        (Ready::Always, _) => Activity::Idle,
+    };
+    let failed = heard.and_then(|heard| heard.failed.as_ref());
+    let activity = match (activity, failed) {
+        (Activity::Idle, Some(error)) => Activity::Waiting(format!("its provider says {error}")),
+        (activity, _) => activity,
+    };
+    let of_registry = entry.and_then(|entry| entry.conversation);
+    let conversation = of_registry.or_else(|| heard.and_then(|heard| heard.conversation.clone()));
+    Own { conversation, activity }
+}
+
+/// Whether the screen must be asked what the agent does.
+pub(super) fn wants_screen(agent: &Agent, activity: &Activity) -> bool {
+    match activity {
+        Activity::Starting | Activity::Unknown => {
+            !agent.dialogs.is_empty() || agent.input.ready == Ready::Screen
+        }
+        Activity::Idle | Activity::Working | Activity::Waiting(_) => false,
+    }
+}
+
+/// What the screen says beyond that.
+pub(super) fn by_screen(agent: &Agent, activity: Activity, screen: &str) -> Activity {
+    if let Some(says) = is_dialog(agent, screen) {
+        return Activity::Waiting(says.to_owned());
+    }
+    let last = screen.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let ready = |prompt: &String| last.trim_end() == prompt.trim_end();
+    match agent.input.ready == Ready::Screen && agent.input.screen.iter().any(ready) {
+        true => Activity::Idle,
+        false => activity,
+    }
+}
+
+/// What the dialog asks that stands on a screen, if it is a known one.
+pub fn is_dialog<'a>(agent: &'a Agent, screen: &str) -> Option<&'a str> {
+    let dialog = agent.dialogs.iter().find(|dialog| screen.contains(&dialog.text))?;
+    Some(&dialog.says)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::agents::Folders;
+
+    fn shipped(name: &str) -> Agent {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
+        Folders(vec![folder.into()]).read_one(name).unwrap()
+    }
+
+    #[test]
+    fn a_dialog_is_a_person_to_wait_for() {
+        let claude = shipped("claude");
+        let screen = " Quick safety check\n ❯ 1. Yes, I trust this folder\n   2. No, exit\n";
+        let Activity::Waiting(what) = by_screen(&claude, Activity::Starting, screen) else {
+            panic!()
+        };
+        assert!(what.contains("trust the folder"));
+        assert_eq!(by_screen(&claude, Activity::Starting, "$ "), Activity::Starting);
+        assert!(wants_screen(&claude, &Activity::Starting));
+        assert!(!wants_screen(&claude, &Activity::Idle));
+    }
+
+    #[test]
+    fn the_prompt_of_an_agent_without_a_registry_is_its_last_line() {
+        let aider = shipped("aider");
+        assert_eq!(by_screen(&aider, Activity::Starting, "Aider v0.86\n> \n\n"), Activity::Idle);
+        let working = by_screen(&aider, Activity::Starting, "> do it\nThinking\n");
+        assert_eq!(working, Activity::Starting);
+        assert!(!wants_screen(&shipped("shell"), &Activity::Unknown));
+    }
+
+    #[test]
+    fn hooks_of_an_earlier_start_come_too_late() {
+        let codex = shipped("codex");
+        let mut report = Report::new(&crate::name::SessionName::parse("a/b").unwrap(), 2).unwrap();
+        report.start = 2;
+        let heard = |start| Heard {
+            start,
+            conversation: Conversation::parse("x1").ok(),
+            activity: Activity::Working,
+            failed: None,
+        };
+        let own = |heard: &Heard| own(&codex, "/nowhere".as_ref(), Some(&report), Some(heard));
+        assert_eq!(own(&heard(1)), Own::default());
+        assert_eq!(own(&heard(2)).activity, Activity::Working);
+        assert!(own(&heard(2)).conversation.is_some());
+    }
+}

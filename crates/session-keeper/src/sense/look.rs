@@ -1,0 +1,309 @@
+//! One look at everything: the server and its panes, and of each declared session its cgroup, its
+//! report, its worktree, its transcript and what its agent says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::panes::{self, AnyPane, Panes};
+use super::{
+    Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity,
+    registry,
+};
+use crate::agents::{Agent, IdSource, Places, fill};
+use crate::cgroup::Tree;
+use crate::conversation::Conversation;
+use crate::intent::Intent;
+use crate::learned::Learned;
+use crate::name::SessionName;
+use crate::paths::Paths;
+use crate::report::{self, LOCKED, Phase};
+use crate::tmux::Tmux;
+
+/// So much of a dead pane's screen is read.
+const SCREEN_LINES: &str = "-40";
+
+/// A session to look at.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What it should be.
+    pub intent: Rc<Intent>,
+    /// Its agent.
+    pub agent: Rc<Agent>,
+    /// What is known of it.
+    pub learned: Learned,
+    /// What its hooks have said.
+    pub heard: Option<Heard>,
+}
+
+/// Where to look.
+#[derive(Debug)]
+pub struct Looker {
+    /// The user's places.
+    pub paths: Paths,
+    /// The user's home.
+    pub home: PathBuf,
+    /// The user's shell.
+    pub shell: PathBuf,
+    /// Which boot this is.
+    pub boot: String,
+    /// The way to tmux.
+    pub tmux: Tmux,
+    /// The tree of cgroups.
+    pub tree: Reading<Tree>,
+}
+
+/// What was seen, beyond what `decide` needs.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// For `decide`.
+    pub evidence: Evidence,
+    /// All panes, for people.
+    pub panes: Reading<Panes>,
+    /// The newest report of each session.
+    pub reports: BTreeMap<SessionName, report::Report>,
+}
+
+impl Looker {
+    /// Looks. `probes` are the last answers of addresses.
+    pub async fn look(
+        &self,
+        sessions: &BTreeMap<SessionName, Watched>,
+        probes: BTreeMap<String, super::Probe>,
+    ) -> View {
+        let panes = panes::read(&self.tmux, &self.tree, &self.boot).await;
+        let of_agents = match &panes {
+            Reading::Known(panes) => panes.of_agents(),
+            Reading::Unknown(_) => BTreeMap::new(),
+        };
+        let mut seen = BTreeMap::new();
+        let mut reports = BTreeMap::new();
+        for (name, session) in sessions {
+            let pane = match &panes {
+                Reading::Known(_) => Reading::Known(of_agents.get(name).copied()),
+                Reading::Unknown(why) => Reading::Unknown(why.clone()),
+            };
+            let taken = matches!(&panes, Reading::Known(panes) if panes.is_taken(name));
+            let report = self.report(name);
+            if let Reading::Known(Some(report)) = &report {
+                reports.insert(name.clone(), report.clone());
+            }
+            let one = self.one(name, session, pane, report, taken).await;
+            seen.insert(name.clone(), one);
+        }
+        let server = match &panes {
+            Reading::Known(panes) => Reading::Known(panes.server.clone()),
+            Reading::Unknown(why) => Reading::Unknown(why.clone()),
+        };
+        let holders = self.holders(sessions);
+        let evidence = Evidence { server, holders, probes, sessions: seen };
+        View { evidence, panes, reports }
+    }
+
+    async fn one(
+        &self,
+        name: &SessionName,
+        session: &Watched,
+        pane: Reading<Option<&AnyPane>>,
+        report: Reading<Option<report::Report>>,
+        name_taken: bool,
+    ) -> Seen {
+        let raw = match &report {
+            Reading::Known(report) => report.as_ref(),
+            Reading::Unknown(_) => None,
+        };
+        let mut own = activity::own(&session.agent, &self.home, raw, session.heard.as_ref());
+        let mut screen = String::new();
+        let pane = match pane {
+            Reading::Known(pane) => Reading::Known(pane.map(|pane| pane.pane.clone())),
+            Reading::Unknown(why) => Reading::Unknown(why),
+        };
+        match &pane {
+            Reading::Known(Some(pane)) if pane.dead => {
+                if session.learned.judged != session.learned.start {
+                    screen = self.screen(pane).await;
+                }
+            }
+            Reading::Known(Some(pane)) if activity::wants_screen(&session.agent, &own.activity) => {
+                let shown = self.screen(pane).await;
+                own.activity = activity::by_screen(&session.agent, own.activity, &shown);
+            }
+            _ => {}
+        }
+        Seen {
+            populated: self.populated(name),
+            report: read_as(report, &session.agent),
+            worktree: is_folder(&session.intent.worktree),
+            transcript: self.transcript(name, session),
+            fresh: fresh(session, &pane),
+            own: own_of(own, &session.agent),
+            name_taken,
+            screen,
+            pane,
+        }
+    }
+
+    async fn screen(&self, pane: &Pane) -> String {
+        let capture = ["capture-pane", "-p", "-S", SCREEN_LINES, "-t", &pane.id].map(OsStr::new);
+        let text = self.tmux.run(&[&capture]).await.unwrap_or_default();
+        // What tmux itself writes into a dead pane is no word of the agent's.
+        let lines = text.lines().filter(|line| !line.starts_with("Pane is dead"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn report(&self, name: &SessionName) -> Reading<Option<report::Report>> {
+        let path = self.paths.report(name);
+        match report::Report::read(&path) {
+            Ok(report) => Reading::Known(report),
+            Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn populated(&self, name: &SessionName) -> Reading<bool> {
+        match &self.tree {
+            Reading::Known(tree) => match tree.agent(name).populated() {
+                Ok(populated) => Reading::Known(populated),
+                Err(error) => Reading::Unknown(format!("{}: {error}", name.cgroup())),
+            },
+            Reading::Unknown(why) => Reading::Unknown(why.clone()),
+        }
+    }
+
+    /// What the placeholders of a session's words stand for.
+    pub fn places<'a>(
+        &'a self,
+        name: &'a SessionName,
+        worktree: &'a Path,
+        conversation: Option<&'a Conversation>,
+    ) -> Places<'a> {
+        Places {
+            name,
+            conversation,
+            home: &self.home,
+            state: &self.paths.state,
+            worktree,
+            shell: &self.shell,
+            pid: None,
+        }
+    }
+
+    /// Where the transcript of a session's conversation is, if its agent says.
+    pub fn transcript_path(&self, name: &SessionName, session: &Watched) -> Option<PathBuf> {
+        let pattern = &session.agent.conversation.transcript;
+        let id = session.learned.conversation.as_ref().filter(|_| !pattern.is_empty())?;
+        // An agent sees its folder without symbolic links (getcwd(3)).
+        let worktree = std::fs::canonicalize(&session.intent.worktree)
+            .unwrap_or_else(|_| session.intent.worktree.clone());
+        Some(fill(pattern, self.places(name, &worktree, Some(id))).into())
+    }
+
+    fn transcript(&self, name: &SessionName, session: &Watched) -> Reading<Option<bool>> {
+        if session.agent.conversation.transcript.is_empty() {
+            return Reading::Known(None);
+        }
+        let Some(path) = self.transcript_path(name, session) else {
+            return Reading::Known(Some(false));
+        };
+        match is_there(&path) {
+            Ok(there) => Reading::Known(Some(there)),
+            Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn holders(&self, sessions: &BTreeMap<SessionName, Watched>) -> Reading<Vec<Holder>> {
+        let mut holders = Vec::new();
+        let mut asked = BTreeSet::new();
+        for session in sessions.values() {
+            let name = &session.intent.agent;
+            if !asked.insert(name.clone()) {
+                continue;
+            }
+            match registry::holders(name, &session.agent, &self.home) {
+                Reading::Known(found) => holders.extend(found),
+                Reading::Unknown(why) => return Reading::Unknown(why),
+            }
+        }
+        Reading::Known(holders)
+    }
+}
+
+/// A report in the words of `decide`.
+fn read_as(report: Reading<Option<report::Report>>, agent: &Agent) -> Reading<Option<Report>> {
+    let report = match report {
+        Reading::Known(Some(report)) => report,
+        Reading::Known(None) => return Reading::Known(None),
+        Reading::Unknown(why) => return Reading::Unknown(why),
+    };
+    let outcome = match (report.phase, report.pid) {
+        (Phase::Started, pid) => Outcome::Started { pid: pid.unwrap_or(0) },
+        (Phase::Ended, _) => Outcome::Ended {
+            code: report.exit_code,
+            signal: report.signal,
+            oom: report.oom_killed == Some(true),
+            stopping: report.unit_stopping,
+            pane_closed: report.pane_closed,
+        },
+        (Phase::Refused, _) => {
+            let why = report.refused.unwrap_or_else(|| "its shim refused".to_owned());
+            match why.strip_prefix(LOCKED) {
+                Some(by) => Outcome::Locked(by.to_owned()),
+                None if report.unit_stopping || report.pane_closed || report.asked => {
+                    Outcome::Ended {
+                        code: None,
+                        signal: None,
+                        oom: false,
+                        stopping: report.unit_stopping,
+                        pane_closed: report.pane_closed,
+                    }
+                }
+                None => Outcome::Refused(why),
+            }
+        }
+    };
+    let shape = agent.conversation.shape;
+    let conflict = report.conflict;
+    let conversation =
+        report.conversation.and_then(|id| Conversation::of_shape(shape, &id).ok());
+    Reading::Known(Some(Report { start: report.start, outcome, conversation, conflict }))
+}
+
+/// An agent without ids is in no conversation that could be followed.
+fn own_of(own: Own, agent: &Agent) -> Own {
+    match agent.conversation.id {
+        IdSource::Session => Own { conversation: None, ..own },
+        IdSource::Given | IdSource::Learned => own,
+    }
+}
+
+/// A new id, for an agent that may begin a conversation now.
+fn fresh(session: &Watched, pane: &Reading<Option<Pane>>) -> Option<Conversation> {
+    let given = session.agent.conversation.id == IdSource::Given;
+    let lives = matches!(pane, Reading::Known(Some(pane)) if !pane.dead);
+    (given && !lives).then(|| Conversation::random().ok()).flatten()
+}
+
+fn is_there(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_folder(path: &Path) -> Reading<bool> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Reading::Known(metadata.is_dir()),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Reading::Known(false)
+        }
+        Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
+    }
+}

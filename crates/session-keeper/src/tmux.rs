@@ -1,0 +1,149 @@
+//! The way to tmux: one client a call, with a deadline, and never one that makes a server of its
+//! own (`-N`). It runs in `/`, with an environment that is known: `XDG_RUNTIME_DIR` would let a
+//! tmux built with systemd move panes out of our unit, and a pane inherits the PATH of the client
+//! that made it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// tmux answers in milliseconds, or something is wrong.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// What a client may pass of its environment.
+const PASSED: [&str; 6] = ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMUX_TMPDIR"];
+
+/// Why a call was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TmuxError {
+    /// Nobody listens on the socket.
+    #[error("no tmux server listens on the socket")]
+    Absent,
+    /// tmux says no.
+    #[error("tmux: {0}")]
+    Refused(String),
+    /// It cannot be run, or does not answer.
+    #[error("tmux does not answer: {0}")]
+    Unknown(String),
+}
+
+/// How tmux is called.
+#[derive(Clone, Debug)]
+pub struct Tmux {
+    program: PathBuf,
+}
+
+impl Default for Tmux {
+    fn default() -> Self {
+        Self { program: "tmux".into() }
+    }
+}
+
+impl Tmux {
+    /// The program of a server whose own was replaced by an upgrade: it always understands it.
+    pub fn of_server(pid: u32) -> Self {
+        Self { program: format!("/proc/{pid}/exe").into() }
+    }
+
+    /// Runs commands, each an array of words, one after the other in one call; returns what they
+    /// print.
+    ///
+    /// # Errors
+    /// [`TmuxError`]. Commands before the one that failed were done.
+    pub async fn run(&self, commands: &[&[&OsStr]]) -> Result<String, TmuxError> {
+        let mut words: Vec<OsString> = vec!["-N".into(), "-u".into()];
+        for (at, command) in commands.iter().enumerate() {
+            if at > 0 {
+                words.push(";".into());
+            }
+            words.extend(command.iter().map(|word| unparted(word)));
+        }
+        let mut command = Command::new(&self.program);
+        command.args(&words).env_clear().env("LANG", "C.UTF-8").current_dir("/");
+        for name in PASSED {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = match tokio::time::timeout(DEADLINE, command.output()).await {
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => return Err(TmuxError::Unknown(error.to_string())),
+            Err(_) => return Err(TmuxError::Unknown(format!("not within {DEADLINE:?}"))),
+        };
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        match output.status.code() {
+            Some(0) => Ok(printed),
+            Some(_) if is_absent(&said) => Err(TmuxError::Absent),
+            // What was printed before the command that failed is worth having: see `panes`.
+            Some(_) if said == NO_SESSIONS => Ok(printed),
+            Some(_) => Err(TmuxError::Refused(said)),
+            None => Err(TmuxError::Unknown(format!("{} {said}", output.status))),
+        }
+    }
+}
+
+/// What a server without sessions answers to a command that wants one.
+const NO_SESSIONS: &str = "no current target";
+
+/// The words of 3.3a and 3.5a for a socket that is not there, and for one that nobody serves.
+fn is_absent(said: &str) -> bool {
+    said.starts_with("no server running on")
+        || said.starts_with("error connecting to")
+            && (said.contains("No such file or directory") || said.contains("Connection refused"))
+}
+
+/// tmux takes a `;` at the end of a word for the end of the command.
+fn unparted(word: &OsStr) -> OsString {
+    use std::os::unix::ffi::OsStrExt;
+
+    match word.as_bytes().strip_suffix(b";") {
+        Some(rest) => {
+            let mut word = OsStr::from_bytes(rest).to_owned();
+            word.push("\\;");
+            word
+        }
+        None => word.to_owned(),
+    }
+}
+
+/// A text that tmux expands as a format, so that it stays as it is.
+pub fn literal(text: &OsStr) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    let mut bytes = Vec::with_capacity(text.len());
+    for byte in text.as_bytes() {
+        bytes.extend(std::iter::repeat_n(*byte, if *byte == b'#' { 2 } else { 1 }));
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_tmux_as_they_are() {
+        let unparted = |word: &str| unparted(OsStr::new(word)).into_string().unwrap_or_default();
+        assert_eq!(unparted("a;b;"), "a;b\\;");
+        assert_eq!(unparted("a;b"), "a;b");
+        assert_eq!(literal(OsStr::new("/a#{b}#")), OsString::from("/a##{b}##"));
+    }
+
+    #[test]
+    fn only_a_socket_without_a_server_is_absent() {
+        assert!(is_absent("no server running on /tmp/tmux-0/default"));
+        assert!(is_absent("error connecting to /tmp/x (No such file or directory)"));
+        assert!(is_absent("error connecting to /tmp/x (Connection refused)"));
+        assert!(!is_absent("error connecting to /tmp/x (Permission denied)"));
+        assert!(!is_absent("protocol version mismatch (client 8, server 7)"));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_that_is_not_there_says_nothing_of_the_server() {
+        let tmux = Tmux { program: "/nonexistent/tmux".into() };
+        let list: &[&OsStr] = &[OsStr::new("list-sessions")];
+        assert!(matches!(tmux.run(&[list]).await, Err(TmuxError::Unknown(_))));
+    }
+}
