@@ -122,7 +122,9 @@ mod tests {
         assert!(Conversation::of_shape(Shape::Uuid, "ses_4Fq").is_err());
         assert!(Conversation::of_shape(Shape::Uuid, &uuid.to_uppercase()).is_err());
         let long = "a".repeat(ID_AT_MOST + 1);
-        for text in ["", "-x", "--help", "../x", "a/b", "a b", "a\nb", "$(x)", "a.b", "ä", "a~", &long] {
+        for text in
+            ["", "-x", "--help", "../x", "a/b", "a b", "a\nb", "$(x)", "a.b", "ä", "a~", &long]
+        {
             assert!(Conversation::of_shape(Shape::Word, text).is_err(), "{text:?}");
         }
     }

@@ -16,6 +16,8 @@ pub const STATE_DIR: &str = "GUPPY_STATE_DIR";
 pub const SOCKET: &str = "GUPPY_SOCKET";
 /// Overrides the folder of the tmux unit's control group.
 pub const CGROUP: &str = "GUPPY_CGROUP";
+/// Overrides `/usr/libexec/guppy`, where shim and hook are.
+pub const LIBEXEC: &str = "GUPPY_LIBEXEC";
 
 /// The places of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]

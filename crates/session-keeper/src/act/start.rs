@@ -22,8 +22,7 @@ const ROWS: &str = "50";
 /// Where our hook stands among the user's own of that name.
 const HOOK: &str = "pane-died[8430]";
 /// Overrides of places that a pane must pass on.
-const OVERRIDES: [&str; 4] =
-    [paths::CONFIG_DIR, paths::STATE_DIR, paths::SOCKET, paths::CGROUP];
+const OVERRIDES: [&str; 4] = [paths::CONFIG_DIR, paths::STATE_DIR, paths::SOCKET, paths::CGROUP];
 
 /// What starting needs.
 #[derive(Debug)]
@@ -83,7 +82,8 @@ impl Starter<'_> {
                 .to_vec(),
         };
         first.append(&mut place);
-        let set = |option, value| ["set-option", "-p", "-t", &target, option, value].map(OsStr::new);
+        let set =
+            |option, value| ["set-option", "-p", "-t", &target, option, value].map(OsStr::new);
         let (stays, named) = (set("remain-on-exit", "on"), set("@guppy_name", &session));
         match self.looker.tmux.run(&[&first, &stays, &named]).await {
             Ok(_) => Ok(()),
@@ -136,7 +136,14 @@ pub async fn show(tmux: &Tmux, pane: &str, standing: &Standing) -> Result<(), Tm
     let why = literal(OsStr::new(&standing.why));
     let state = OsStr::new(standing.state.as_str());
     let set = |option: &'static str, value| {
-        [OsStr::new("set-option"), "-p".as_ref(), "-t".as_ref(), pane.as_ref(), option.as_ref(), value]
+        [
+            OsStr::new("set-option"),
+            "-p".as_ref(),
+            "-t".as_ref(),
+            pane.as_ref(),
+            option.as_ref(),
+            value,
+        ]
     };
     tmux.run(&[&set("@guppy_state", state), &set("@guppy_why", &why)]).await.map(drop)
 }

@@ -22,8 +22,18 @@ pub async fn recreate(repository: &Path, worktree: &Path, branch: &str) -> Resul
     let path = worktree.as_os_str();
     // A folder that was deleted by hand is still registered: --force takes its place.
     let added = match there {
-        true => git(repository, &["worktree", "add", "--force"], &["--".as_ref(), path, branch.as_ref()]).await,
-        false => git(repository, &["worktree", "add", "--force", "-b", branch], &["--".as_ref(), path]).await,
+        true => {
+            git(
+                repository,
+                &["worktree", "add", "--force"],
+                &["--".as_ref(), path, branch.as_ref()],
+            )
+            .await
+        }
+        false => {
+            git(repository, &["worktree", "add", "--force", "-b", branch], &["--".as_ref(), path])
+                .await
+        }
     };
     added.map(drop)
 }

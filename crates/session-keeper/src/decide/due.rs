@@ -31,7 +31,10 @@ impl Round<'_> {
         }
         let gates = self.gates(case);
         match gates {
-            Err((standing, action)) => (standing, action.into_iter().collect()),
+            Err(shut) => {
+                let (standing, action) = *shut;
+                (standing, action.into_iter().collect())
+            }
             Ok(()) => self.start(case, server),
         }
     }

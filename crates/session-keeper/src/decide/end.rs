@@ -34,7 +34,12 @@ pub(super) enum End {
 
 impl Case<'_> {
     /// Judges the end of the last start, once. False: it cannot be judged yet.
-    pub(super) fn judge(&mut self, server: &Reading<TmuxServer>, crash: &Crash, now: Now<'_>) -> bool {
+    pub(super) fn judge(
+        &mut self,
+        server: &Reading<TmuxServer>,
+        crash: &Crash,
+        now: Now<'_>,
+    ) -> bool {
         let number = self.learned.start;
         if number == self.learned.judged {
             return true;
@@ -43,8 +48,7 @@ impl Case<'_> {
             // Without a server it is not known whether the pane went with it.
             return false;
         };
-        let same_server =
-            self.learned.begun.as_ref().is_some_and(|begun| begun.server == *server);
+        let same_server = self.learned.begun.as_ref().is_some_and(|begun| begun.server == *server);
         let end = self.end(same_server, now);
         if self.learned.restart == Some(number) || self.learned.stopped == Some(Stop::Person) {
             // A person wanted it: how it ended says nothing.
@@ -158,8 +162,9 @@ fn park(learned: &mut Learned, why: String, until: Option<u64>) {
 
 fn crashed(learned: &mut Learned, why: &str, crash: &Crash, now: Now<'_>) {
     learned.crashes.push(now.moment());
-    let recent =
-        |span: Duration, at: &crate::learned::Moment| at.age(now.boot, now.at).is_some_and(|age| age < span);
+    let recent = |span: Duration, at: &crate::learned::Moment| {
+        at.age(now.boot, now.at).is_some_and(|age| age < span)
+    };
     learned.crashes.retain(|at| recent(crash.forget_after.max(crash.within), at));
     let surplus = learned.crashes.len().saturating_sub(MOMENTS_AT_MOST);
     learned.crashes.drain(..surplus);

@@ -8,7 +8,7 @@ use crate::intent::OnMissing;
 use crate::sense::Reading;
 
 /// The standing of a session that may not start, and what would open the gate.
-type Shut = (Standing, Option<Action>);
+type Shut = Box<(Standing, Option<Action>)>;
 
 /// How soon to look whether what was killed has gone.
 const CLEARED: Duration = Duration::from_millis(100);
@@ -17,13 +17,13 @@ impl Round<'_> {
     pub(super) fn gates(&mut self, case: &Case<'_>) -> Result<(), Shut> {
         if case.seen.name_taken {
             let why = "a tmux session of its name was made by hand: rename that, or end it";
-            return Err((Standing::blocked(why), None));
+            return Err(Box::new((Standing::blocked(why), None)));
         }
         worktree(case)?;
         self.backoff(case)?;
         self.nobody_else(case)?;
         if let Reading::Unknown(why) = &case.seen.transcript {
-            return Err((Standing::unknown(why.clone()), None));
+            return Err(Box::new((Standing::unknown(why.clone()), None)));
         }
         self.provider(case)?;
         self.budget()?;
@@ -37,7 +37,7 @@ impl Round<'_> {
             return Ok(());
         }
         self.look_at(until);
-        Err((Standing::due(wait.why.clone()).until(until), None))
+        Err(Box::new((Standing::due(wait.why.clone()).until(until), None)))
     }
 
     /// One process a conversation.
@@ -48,12 +48,12 @@ impl Round<'_> {
             && other != case.name
         {
             let why = format!("its conversation {id} is that of session {other}");
-            return Err((Standing::blocked(why), None));
+            return Err(Box::new((Standing::blocked(why), None)));
         }
         let holders = match &self.evidence.holders {
             Reading::Known(holders) => holders,
             Reading::Unknown(_) if case.agent.registry.file.is_empty() => return Ok(()),
-            Reading::Unknown(why) => return Err((Standing::unknown(why.clone()), None)),
+            Reading::Unknown(why) => return Err(Box::new((Standing::unknown(why.clone()), None))),
         };
         // One in the session's own cgroup is a leftover, which is killed before the start.
         let twin = holders.iter().find(|holder| {
@@ -67,7 +67,7 @@ impl Round<'_> {
                     "its conversation is open in process {}: end that, and it goes on here",
                     twin.pid
                 );
-                Err((Standing::due(why), None))
+                Err(Box::new((Standing::due(why), None)))
             }
             None => Ok(()),
         }
@@ -93,23 +93,23 @@ impl Round<'_> {
         };
         if let Some(probe) = last.filter(|_| fresh) {
             self.look_at(probe.at + every);
-            return Err((Standing::due(why), None));
+            return Err(Box::new((Standing::due(why), None)));
         }
         let first = self.probes.insert(address.clone());
-        Err((Standing::due(why), first.then(|| Action::Probe(address.clone()))))
+        Err(Box::new((Standing::due(why), first.then(|| Action::Probe(address.clone())))))
     }
 
     fn budget(&mut self) -> Result<(), Shut> {
         let starts = &self.config.starts;
         if self.starts >= usize::try_from(starts.per_hour).unwrap_or(usize::MAX) {
             let why = format!("{} starts in the last hour (starts.per_hour)", self.starts);
-            return Err((Standing::due(why), None));
+            return Err(Box::new((Standing::due(why), None)));
         }
         let next = self.last_start.map(|last| last + starts.stagger);
         match next.filter(|next| *next > self.now.at) {
             Some(next) => {
                 self.look_at(next);
-                Err((Standing::due("one after the other (starts.stagger)"), None))
+                Err(Box::new((Standing::due("one after the other (starts.stagger)"), None)))
             }
             None => Ok(()),
         }
@@ -121,9 +121,9 @@ impl Round<'_> {
             Reading::Known(true) => {
                 self.look_at(self.now.at + CLEARED);
                 let why = "what its last agent has left is being ended";
-                Err((Standing::due(why), Some(Action::Clear(case.name.clone()))))
+                Err(Box::new((Standing::due(why), Some(Action::Clear(case.name.clone())))))
             }
-            Reading::Unknown(why) => Err((Standing::unknown(why.clone()), None)),
+            Reading::Unknown(why) => Err(Box::new((Standing::unknown(why.clone()), None))),
         }
     }
 }
@@ -132,10 +132,10 @@ fn worktree(case: &Case<'_>) -> Result<(), Shut> {
     let (intent, name) = (case.intent, case.name);
     match &case.seen.worktree {
         Reading::Known(true) => Ok(()),
-        Reading::Unknown(why) => Err((Standing::unknown(why.clone()), None)),
+        Reading::Unknown(why) => Err(Box::new((Standing::unknown(why.clone()), None))),
         Reading::Known(false) if intent.on_missing == OnMissing::Recreate => {
             let action = Action::Recreate(name.clone());
-            Err((Standing::due("its worktree is being made again"), Some(action)))
+            Err(Box::new((Standing::due("its worktree is being made again"), Some(action))))
         }
         Reading::Known(false) => {
             let branch = intent.branch.as_deref().unwrap_or(name.branch());
@@ -146,7 +146,7 @@ fn worktree(case: &Case<'_>) -> Result<(), Shut> {
                 }
                 None => format!("mkdir -p {worktree}"),
             };
-            Err((Standing::blocked(format!("{worktree} is not there: {mend}")), None))
+            Err(Box::new((Standing::blocked(format!("{worktree} is not there: {mend}")), None)))
         }
     }
 }

@@ -27,8 +27,7 @@ impl Round<'_> {
             case.learned.transcribed = true;
         }
         let report = case.report.filter(|report| {
-            report.start == case.learned.start
-                && matches!(report.outcome, Outcome::Started { .. })
+            report.start == case.learned.start && matches!(report.outcome, Outcome::Started { .. })
         });
         let Some(report) = report else {
             return (Standing::of(State::Starting, ""), Vec::new());

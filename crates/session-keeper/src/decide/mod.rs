@@ -139,9 +139,13 @@ pub fn decide(
 ) -> Decision {
     let mut round = Round::new(sessions, evidence, config, now);
     for (name, session) in sessions {
-        let standing = match evidence.sessions.get(name) {
-            Some(seen) => round.session(name, session, seen),
-            None => Standing::unknown("it has not been looked at yet"),
+        let standing = match (&session.wanted, &session.learned, evidence.sessions.get(name)) {
+            (Wanted::Refused(why), ..) => Standing::blocked(why.clone()),
+            (_, Reading::Unknown(why), _) => Standing::unknown(why.clone()),
+            (Wanted::Valid(intent, agent), Reading::Known(learned), Some(seen)) => {
+                round.session(name, intent, agent, learned, seen)
+            }
+            (.., None) => Standing::unknown("it has not been looked at yet"),
         };
         round.decision.standings.insert(name.clone(), standing);
     }
@@ -192,18 +196,19 @@ impl<'a> Round<'a> {
         Self { evidence, config, now, decision, taken, last_start, starts, probes }
     }
 
-    fn session(&mut self, name: &SessionName, session: &Session, seen: &Seen) -> Standing {
-        let (intent, agent) = match &session.wanted {
-            Wanted::Valid(intent, agent) => (intent, agent),
-            Wanted::Refused(why) => return Standing::blocked(why.clone()),
-        };
-        let (learned, pane, report) = match (&session.learned, &seen.pane, &seen.report) {
-            (Reading::Known(learned), Reading::Known(pane), Reading::Known(report)) => {
-                (learned, pane.as_ref(), report.as_ref())
+    fn session(
+        &mut self,
+        name: &SessionName,
+        intent: &Intent,
+        agent: &Agent,
+        learned: &Learned,
+        seen: &Seen,
+    ) -> Standing {
+        let (pane, report) = match (&seen.pane, &seen.report) {
+            (Reading::Known(pane), Reading::Known(report)) => (pane.as_ref(), report.as_ref()),
+            (Reading::Unknown(why), _) | (_, Reading::Unknown(why)) => {
+                return Standing::unknown(why);
             }
-            (Reading::Unknown(why), _, _)
-            | (_, Reading::Unknown(why), _)
-            | (_, _, Reading::Unknown(why)) => return Standing::unknown(why),
         };
         let mut case = Case { name, intent, agent, seen, pane, report, learned: learned.clone() };
         case.follow_report();

@@ -30,11 +30,11 @@ pub(super) fn own(
     heard: Option<&Heard>,
 ) -> Own {
     let heard = heard.filter(|heard| report.is_some_and(|report| report.start == heard.start));
-    let entry = report
-        .and_then(|report| Some((report.pid?, report.start_time?)))
-        .and_then(|(pid, started)| {
+    let entry = report.and_then(|report| Some((report.pid?, report.start_time?))).and_then(
+        |(pid, started)| {
             registry::read(agent, home, pid).filter(|entry| entry.process.start_time == started)
-        });
+        },
+    );
     let of_hooks = || heard.map(|heard| heard.activity.clone()).unwrap_or_default();
     let activity = match (agent.input.ready, &entry) {
         // What a dead one has left tells whether it was cut off in its turn.

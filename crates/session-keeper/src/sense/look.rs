@@ -9,8 +9,7 @@ use std::rc::Rc;
 
 use super::panes::{self, AnyPane, Panes};
 use super::{
-    Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity,
-    registry,
+    Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity, registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
 use crate::cgroup::Tree;
@@ -67,6 +66,25 @@ pub struct View {
 }
 
 impl Looker {
+    /// For the user that this process runs as, who called it as `paths` says.
+    ///
+    /// # Errors
+    /// The boot's id cannot be read, or there is no home.
+    pub fn of_this_user(paths: Paths) -> Result<Self, String> {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let home = variable("HOME").filter(|home| home.is_absolute()).ok_or("HOME is not set")?;
+        let shell = variable("SHELL").filter(|shell| shell.is_absolute());
+        let boot = service::clock::boot_id().map_err(|error| format!("boot_id: {error}"))?;
+        Ok(Self {
+            paths,
+            home,
+            shell: shell.unwrap_or_else(|| "/bin/sh".into()),
+            boot,
+            tmux: Tmux::default(),
+            tree: tree(),
+        })
+    }
+
     /// Looks. `probes` are the last answers of addresses.
     pub async fn look(
         &self,
@@ -122,9 +140,8 @@ impl Looker {
         };
         match &pane {
             Reading::Known(Some(pane)) if pane.dead => {
-                if session.learned.judged != session.learned.start {
-                    screen = self.screen(pane).await;
-                }
+                let judged = session.learned.judged == session.learned.start;
+                screen = if judged { String::new() } else { self.screen(pane).await };
             }
             Reading::Known(Some(pane)) if activity::wants_screen(&session.agent, &own.activity) => {
                 let shown = self.screen(pane).await;
@@ -229,6 +246,23 @@ impl Looker {
     }
 }
 
+/// The tree of the user's tmux unit, or the one that the environment names.
+fn tree() -> Reading<Tree> {
+    if let Some(given) = std::env::var_os(crate::paths::CGROUP) {
+        return Reading::Known(Tree::of_unit(Path::new(&given)));
+    }
+    let uid = rustix::process::getuid().as_raw();
+    let user = match service::socket::user_name(Path::new("/etc/passwd"), uid) {
+        Ok(Some(user)) => user,
+        Ok(None) => return Reading::Unknown(format!("uid {uid} has no name in /etc/passwd")),
+        Err(error) => return Reading::Unknown(format!("/etc/passwd: {error}")),
+    };
+    match Tree::of_user(&user) {
+        Ok(tree) => Reading::Known(tree),
+        Err(error) => Reading::Unknown(error.to_string()),
+    }
+}
+
 /// A report in the words of `decide`.
 fn read_as(report: Reading<Option<report::Report>>, agent: &Agent) -> Reading<Option<Report>> {
     let report = match report {
@@ -264,8 +298,7 @@ fn read_as(report: Reading<Option<report::Report>>, agent: &Agent) -> Reading<Op
     };
     let shape = agent.conversation.shape;
     let conflict = report.conflict;
-    let conversation =
-        report.conversation.and_then(|id| Conversation::of_shape(shape, &id).ok());
+    let conversation = report.conversation.and_then(|id| Conversation::of_shape(shape, &id).ok());
     Reading::Known(Some(Report { start: report.start, outcome, conversation, conflict }))
 }
 

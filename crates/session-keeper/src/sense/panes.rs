@@ -99,11 +99,9 @@ fn server(pid: u32, tree: &Reading<Tree>, boot: &str) -> TmuxServer {
     let procs = std::fs::read_to_string(tree.path().join("server/cgroup.procs"));
     let among = procs.unwrap_or_default().lines().any(|line| line.parse() == Ok(pid));
     match Identity::of(pid) {
-        Ok(identity) if among => TmuxServer::Ours(Server {
-            pid,
-            started: identity.start_time,
-            boot: boot.to_owned(),
-        }),
+        Ok(identity) if among => {
+            TmuxServer::Ours(Server { pid, started: identity.start_time, boot: boot.to_owned() })
+        }
         _ => foreign("was started by hand, not by its service"),
     }
 }
@@ -156,10 +154,8 @@ mod tests {
         assert_eq!((own.pane.id.as_str(), own.pane.dead, own.attached), ("%1", false, 2));
         assert_eq!(panes.all.first().unwrap().pane.status, Some(1));
         assert!(!panes.is_taken(&name));
-        let by_hand = Panes {
-            all: vec![pane("pane:%9:79:0::0::shop/fix").unwrap()],
-            ..Panes::absent()
-        };
+        let by_hand =
+            Panes { all: vec![pane("pane:%9:79:0::0::shop/fix").unwrap()], ..Panes::absent() };
         assert!(by_hand.is_taken(&name));
     }
 

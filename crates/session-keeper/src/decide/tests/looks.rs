@@ -110,11 +110,6 @@ impl World {
                 session: process.session.clone(),
             })
             .collect();
-        Evidence {
-            server,
-            holders: Reading::Known(holders),
-            probes: self.probes.clone(),
-            sessions,
-        }
+        Evidence { server, holders: Reading::Known(holders), probes: self.probes.clone(), sessions }
     }
 }

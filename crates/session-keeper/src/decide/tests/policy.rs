@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::world::{World, name};
-use crate::learned::Learned;
+use crate::decide::{Line, State};
 use crate::intent::OnResume;
+use crate::learned::Learned;
 use crate::learned::Stop;
 use crate::sense::{Activity, Outcome};
-use crate::decide::{Line, State};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -207,8 +207,7 @@ fn who_never_spoke_begins_the_same_conversation_again() {
 
 #[test]
 fn who_was_cut_off_is_shown_and_is_sent_one_line_at_most() {
-    for (on_resume, sent) in
-        [(OnResume::Wait, vec![]), (OnResume::Continue, vec![Line::Continue])]
+    for (on_resume, sent) in [(OnResume::Wait, vec![]), (OnResume::Continue, vec![Line::Continue])]
     {
         let mut world = running();
         world.intend(|intent| intent.on_resume = on_resume);

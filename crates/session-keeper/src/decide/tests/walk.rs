@@ -30,7 +30,10 @@ enum Event {
     /// A person resumes the conversation elsewhere; the twin then ends again.
     Twin(usize),
     TwinEnds,
-    ServerKilled { reported: bool, stubborn: bool },
+    ServerKilled {
+        reported: bool,
+        stubborn: bool,
+    },
     ServerStarts,
     PowerCut,
     Offline(bool),

@@ -1,0 +1,266 @@
+//! What the loop and the Varlink service share: what is declared, what was learned, what was last
+//! seen. Everything else is read anew in each look.
+
+pub mod hear;
+mod listing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use service::clock::{Boottime, Clock};
+use service::config::Live;
+use tracing::{info, warn};
+
+pub use listing::list;
+
+use crate::agents::{Agent, Folders};
+use crate::config::Config;
+use crate::decide::{Session, Standing, Wanted};
+use crate::intent::{self, Declared, Intents};
+use crate::learned::{self, Learned, Moment, Server};
+use crate::name::SessionName;
+use crate::paths::Paths;
+use crate::sense::{Heard, Looker, Probe, Reading, View, Watched};
+
+/// After an action that failed, its session rests for this long.
+const REST: Duration = Duration::from_secs(10);
+
+/// An action that failed.
+#[derive(Clone, Debug)]
+struct Trouble {
+    why: String,
+    until: Boottime,
+}
+
+/// All that the daemon knows.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The time.
+    pub clock: Clock,
+    /// The machine's config in force.
+    pub config: Live<Config>,
+    /// The user's places and how to look at them.
+    pub looker: Rc<Looker>,
+    /// Where the shim and the hook are.
+    pub libexec: PathBuf,
+    folders: Folders,
+    intents: Intents,
+    agents: BTreeMap<String, Result<Rc<Agent>, String>>,
+    learned: BTreeMap<SessionName, Reading<Learned>>,
+    heard: BTreeMap<SessionName, Heard>,
+    troubles: BTreeMap<SessionName, Trouble>,
+    /// The last answers of addresses, and those that are being asked.
+    pub probes: BTreeMap<String, Probe>,
+    /// See `probes`.
+    pub probing: BTreeSet<String>,
+    /// Where each session stood at the last look.
+    pub standings: BTreeMap<SessionName, Standing>,
+    /// What its pane's options say.
+    pub shown: BTreeMap<SessionName, (String, Standing)>,
+    /// The server that has our hooks.
+    pub hooked: Option<Server>,
+    /// The last look.
+    pub view: Option<View>,
+    problems: Vec<String>,
+}
+
+impl Keeper {
+    /// A keeper that has not looked yet.
+    pub fn new(clock: Clock, config: Live<Config>, looker: Looker, libexec: PathBuf) -> Self {
+        let folders = Folders::of(&looker.paths.config);
+        Self {
+            clock,
+            config,
+            looker: Rc::new(looker),
+            libexec,
+            folders,
+            intents: Intents::default(),
+            agents: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            probing: BTreeSet::new(),
+            standings: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            hooked: None,
+            view: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The user's places.
+    pub fn paths(&self) -> &Paths {
+        &self.looker.paths
+    }
+
+    /// This moment.
+    pub fn moment(&self) -> Moment {
+        Moment { boot: self.looker.boot.clone(), at: self.clock.now() }
+    }
+
+    /// Seconds since 1970.
+    pub fn wall() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs())
+    }
+
+    /// Reads what is declared, and of new sessions what was learned.
+    ///
+    /// # Errors
+    /// The folder cannot be read: nothing is known of any session.
+    pub fn read(&mut self) -> Result<(), String> {
+        let folder = self.paths().config.join("sessions.d");
+        self.intents = intent::read(&folder)?;
+        let mut agents = BTreeMap::new();
+        for declared in self.intents.sessions.values() {
+            let Declared::Valid(intent) = declared else { continue };
+            let read = || self.folders.read_one(&intent.agent).map(Rc::new);
+            agents.entry(intent.agent.clone()).or_insert_with(read);
+        }
+        self.agents = agents;
+        let mut problems = self.intents.strays.clone();
+        let state = self.paths().state.clone();
+        for name in self.intents.sessions.keys() {
+            // What could not be read before may be by now.
+            if matches!(self.learned.get(name), Some(Reading::Known(_))) {
+                continue;
+            }
+            let path = learned::path_of(&state, &name.file_stem());
+            let reading = match learned::read(&path) {
+                Ok(read) => {
+                    if let Some(wrong) = read.wrong {
+                        warn!(guppy_event = "state-lost", "{wrong}");
+                        problems.push(wrong);
+                    }
+                    Reading::Known(read.learned)
+                }
+                Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
+            };
+            self.learned.insert(name.clone(), reading);
+        }
+        let declared = &self.intents.sessions;
+        self.learned.retain(|name, _| declared.contains_key(name));
+        self.heard.retain(|name, _| declared.contains_key(name));
+        self.troubles.retain(|name, _| declared.contains_key(name));
+        self.problems = problems;
+        Ok(())
+    }
+
+    /// The declared sessions, for `decide`.
+    pub fn sessions(&self) -> BTreeMap<SessionName, Session> {
+        let of = |(name, declared): (&SessionName, &Declared)| {
+            let wanted = match declared {
+                Declared::Refused(why) => Wanted::Refused(why.clone()),
+                Declared::Valid(intent) => match self.agents.get(&intent.agent) {
+                    Some(Ok(agent)) => {
+                        Wanted::Valid(Rc::new(intent.as_ref().clone()), Rc::clone(agent))
+                    }
+                    Some(Err(why)) => Wanted::Refused(why.clone()),
+                    None => Wanted::Refused(format!("agent {} was not read", intent.agent)),
+                },
+            };
+            let unknown = || Reading::Unknown("nothing was read of it yet".to_owned());
+            let learned = self.learned.get(name).cloned().unwrap_or_else(unknown);
+            (name.clone(), Session { wanted, learned })
+        };
+        self.intents.sessions.iter().map(of).collect()
+    }
+
+    /// Those that can be looked at.
+    pub fn watched(
+        &self,
+        sessions: &BTreeMap<SessionName, Session>,
+    ) -> BTreeMap<SessionName, Watched> {
+        let of =
+            |(name, session): (&SessionName, &Session)| match (&session.wanted, &session.learned) {
+                (Wanted::Valid(intent, agent), Reading::Known(learned)) => Some((
+                    name.clone(),
+                    Watched {
+                        intent: Rc::clone(intent),
+                        agent: Rc::clone(agent),
+                        learned: learned.clone(),
+                        heard: self.heard.get(name).cloned(),
+                    },
+                )),
+                _ => None,
+            };
+        sessions.iter().filter_map(of).collect()
+    }
+
+    /// What is known of a session, if it is declared and could be read.
+    pub fn learned(&self, name: &SessionName) -> Option<&Learned> {
+        match self.learned.get(name) {
+            Some(Reading::Known(learned)) => Some(learned),
+            Some(Reading::Unknown(_)) | None => None,
+        }
+    }
+
+    /// Writes what was learned, durably.
+    ///
+    /// # Errors
+    /// Those of the file system; what was known before then still is.
+    pub fn remember(&mut self, name: &SessionName, learned: Learned) -> Result<(), String> {
+        let path = learned::path_of(&self.paths().state, &name.file_stem());
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(wrong)?;
+        learned::write(&path, &learned).map_err(wrong)?;
+        self.learned.insert(name.clone(), Reading::Known(learned));
+        Ok(())
+    }
+
+    /// Forgets a session, which must not be declared any more.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn forget(&mut self, name: &SessionName) -> Result<(), String> {
+        let path = learned::path_of(&self.paths().state, &name.file_stem());
+        learned::remove(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        for path in
+            [self.paths().launch(name), self.paths().report(name), self.paths().rotate(name)]
+        {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{}: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        self.learned.remove(name);
+        Ok(())
+    }
+
+    /// Notes that an action of a session failed, and says so once.
+    pub fn trouble(&mut self, name: &SessionName, why: String) {
+        let until = self.clock.now() + REST;
+        if self.troubles.get(name).is_none_or(|trouble| trouble.why != why) {
+            warn!(guppy_event = "failed", "{name}: {why}");
+        }
+        self.troubles.insert(name.clone(), Trouble { why, until });
+    }
+
+    /// Why a session rests, if it does; and until when.
+    pub fn resting(&mut self, name: &SessionName) -> Option<(String, Boottime)> {
+        let now = self.clock.now();
+        let trouble = self.troubles.get(name).filter(|trouble| trouble.until > now)?;
+        Some((trouble.why.clone(), trouble.until))
+    }
+
+    /// Takes over where sessions stand, and tells what has changed.
+    pub fn stand(&mut self, standings: BTreeMap<SessionName, Standing>) {
+        for (name, standing) in &standings {
+            let before = self.standings.get(name);
+            let same =
+                |before: &&Standing| before.state == standing.state && before.why == standing.why;
+            if before.filter(same).is_none() {
+                info!(
+                    guppy_event = "session",
+                    guppy_reason = standing.why.as_str(),
+                    "{name}: {standing}"
+                );
+            }
+        }
+        self.standings = standings;
+    }
+}

@@ -1,0 +1,86 @@
+//! What hooks tell. They wake the loop; what they say counts only for the start that they come
+//! from: a late one of an agent that has ended changes nothing.
+
+use super::Keeper;
+use crate::agents::IdSource;
+use crate::api::HookEvent;
+use crate::conversation::Conversation;
+use crate::decide::{Session, Wanted};
+use crate::hook;
+use crate::name::SessionName;
+use crate::sense::{Activity, Heard};
+
+/// No honest event is longer.
+const LEFT_AT_MOST: usize = 64 * 1024;
+
+/// What a hook calls for beyond a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heeded {
+    /// Nothing.
+    Look,
+    /// A turn has ended: its transcript is worth keeping.
+    Sync(SessionName),
+}
+
+impl Keeper {
+    /// Takes an event in.
+    pub fn hear(&mut self, event: &HookEvent) -> Heeded {
+        let heeded = self.heed(event);
+        heeded.unwrap_or(Heeded::Look)
+    }
+
+    /// Takes in what hooks have left while no keeper was there to be told.
+    pub fn hear_what_was_left(&mut self) {
+        for name in self.intents.sessions.keys().cloned().collect::<Vec<_>>() {
+            let path = hook::left_at(&self.looker.paths, &name);
+            let Ok(Some(text)) = service::state::read(&path, LEFT_AT_MOST) else { continue };
+            if let Ok(event) = serde_json::from_str::<HookEvent>(&text) {
+                self.heed(&event);
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!("{}: {error}", path.display());
+            }
+        }
+    }
+
+    fn heed(&mut self, event: &HookEvent) -> Option<Heeded> {
+        let name = SessionName::parse(event.session.as_deref()?).ok()?;
+        let start = self.learned(&name)?.start;
+        if event.start != Some(start) {
+            return None;
+        }
+        let session: Session = self.sessions().remove(&name)?;
+        let Wanted::Valid(_, agent) = session.wanted else { return None };
+        let heard = self.heard.entry(name.clone()).or_default();
+        if heard.start != start {
+            *heard = Heard { start, ..Heard::default() };
+        }
+        let has_ids = agent.conversation.id != IdSource::Session;
+        // SessionEnd comes with a throwaway id for a resume that failed: nothing is bound to it.
+        if has_ids
+            && matches!(event.event.as_str(), "SessionStart" | "UserPromptSubmit")
+            && let Some(id) = &event.conversation
+            && let Ok(id) = Conversation::of_shape(agent.conversation.shape, id)
+        {
+            heard.conversation = Some(id);
+        }
+        let detail = event.detail.clone().unwrap_or_default();
+        heard.failed = None;
+        match event.event.as_str() {
+            "SessionStart" => heard.activity = Activity::Idle,
+            "UserPromptSubmit" => heard.activity = Activity::Working,
+            "PermissionRequest" => heard.activity = Activity::Waiting(detail),
+            "Stop" => {
+                heard.activity = Activity::Idle;
+                return Some(Heeded::Sync(name));
+            }
+            "StopFailure" => {
+                heard.activity = Activity::Idle;
+                heard.failed = Some(detail);
+                return Some(Heeded::Sync(name));
+            }
+            _ => {}
+        }
+        Some(Heeded::Look)
+    }
+}

@@ -1,0 +1,136 @@
+//! What `guppy ls` shows, from what was seen and judged.
+
+use std::collections::BTreeMap;
+
+use service::clock::Boottime;
+
+use super::Keeper;
+use crate::api::{Listing, OtherLine, SessionLine};
+use crate::decide::{self, Now, Session, Standing, Wanted};
+use crate::name::SessionName;
+use crate::report::{Phase, Report};
+use crate::sense::{Panes, Reading, TmuxServer, View};
+
+impl Keeper {
+    /// The listing of the last look.
+    pub fn listing(&self) -> Listing {
+        let sessions = self.sessions();
+        let Some(view) = &self.view else {
+            let server = "nobody has looked yet".to_owned();
+            return Listing { server, ..Listing::default() };
+        };
+        let mut listing = list(&sessions, view, &self.standings, self.clock.now());
+        listing.problems = self.problems.clone();
+        listing.problems.extend(self.config.error().map(str::to_owned));
+        listing
+    }
+
+    /// A look of its own, by a program that is not the daemon: nothing is done.
+    ///
+    /// # Errors
+    /// The folder of sessions cannot be read.
+    pub async fn only_look(&mut self) -> Result<Listing, String> {
+        self.read()?;
+        let sessions = self.sessions();
+        let view = self.looker.look(&self.watched(&sessions), BTreeMap::new()).await;
+        let boot = self.looker.boot.clone();
+        let now = Now { boot: &boot, at: self.clock.now(), wall: Self::wall() };
+        let decision = decide::decide(&sessions, &view.evidence, self.config.config(), now);
+        self.standings = decision.standings;
+        self.view = Some(view);
+        Ok(self.listing())
+    }
+}
+
+/// The lines.
+pub fn list(
+    sessions: &BTreeMap<SessionName, Session>,
+    view: &View,
+    standings: &BTreeMap<SessionName, Standing>,
+    now: Boottime,
+) -> Listing {
+    let (server, others) = match &view.panes {
+        Reading::Known(panes) => (server(panes), others(panes, sessions)),
+        Reading::Unknown(why) => (format!("unknown: {why}"), Vec::new()),
+    };
+    let line = |(name, session): (&SessionName, &Session)| {
+        line(name, session, view, standings.get(name), now)
+    };
+    let sessions = sessions.iter().map(line).collect();
+    Listing { server, sessions, others, problems: Vec::new() }
+}
+
+fn server(panes: &Panes) -> String {
+    match &panes.server {
+        TmuxServer::Absent => "no tmux server: systemctl status guppy-tmux@$USER".to_owned(),
+        TmuxServer::Ours(server) => format!("tmux {} (pid {})", panes.version, server.pid),
+        TmuxServer::Foreign(why) => format!("tmux {}: {why}", panes.version),
+    }
+}
+
+fn others(panes: &Panes, sessions: &BTreeMap<SessionName, Session>) -> Vec<OtherLine> {
+    let mut others: BTreeMap<&str, OtherLine> = BTreeMap::new();
+    for pane in &panes.all {
+        let kept = |other: &&crate::sense::AnyPane| {
+            other.session == pane.session
+                && other.of.as_ref().is_some_and(|name| sessions.contains_key(name))
+        };
+        if panes.all.iter().any(|other| kept(&other)) {
+            continue;
+        }
+        let line = others.entry(&pane.session).or_insert_with(|| OtherLine {
+            session: pane.session.clone(),
+            panes: 0,
+            attached: u64::from(pane.attached),
+        });
+        line.panes += 1;
+    }
+    others.into_values().collect()
+}
+
+fn line(
+    name: &SessionName,
+    session: &Session,
+    view: &View,
+    standing: Option<&Standing>,
+    now: Boottime,
+) -> SessionLine {
+    let unknown = Standing::unknown("it has not been looked at yet");
+    let standing = standing.unwrap_or(&unknown);
+    let (agent, worktree) = match &session.wanted {
+        Wanted::Valid(intent, _) => (intent.agent.clone(), intent.worktree.display().to_string()),
+        Wanted::Refused(_) => (String::new(), String::new()),
+    };
+    let learned = match &session.learned {
+        Reading::Known(learned) => learned.clone(),
+        Reading::Unknown(_) => crate::learned::Learned::default(),
+    };
+    let pane = match &view.panes {
+        Reading::Known(panes) => panes.of_agents().get(name).map(|pane| (*pane).clone()),
+        Reading::Unknown(_) => None,
+    };
+    let report = view.reports.get(name);
+    let lives = pane.as_ref().is_some_and(|pane| !pane.pane.dead);
+    let process = report.filter(|report| lives && report.phase == Phase::Started);
+    SessionLine {
+        name: name.to_string(),
+        agent,
+        state: standing.state.as_str().to_owned(),
+        why: standing.why.clone(),
+        until_seconds: standing.until.map(|until| now.until(until).as_secs()),
+        worktree,
+        conversation: learned.conversation.as_ref().map(ToString::to_string),
+        history: learned.history.iter().map(ToString::to_string).collect(),
+        pid: process.and_then(|report| report.pid).map(u64::from),
+        attached: pane.as_ref().map_or(0, |pane| u64::from(pane.attached)),
+        pane: pane.map(|pane| pane.pane.id),
+        starts: learned.start,
+        remarks: report.map(remarks).unwrap_or_default(),
+    }
+}
+
+fn remarks(report: &Report) -> Vec<String> {
+    let mut remarks = report.limits_not_kept.clone();
+    remarks.extend(report.environment.clone());
+    remarks
+}

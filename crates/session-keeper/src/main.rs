@@ -1,0 +1,86 @@
+//! guppy-session-keeper: the wiring. Look, decide, act; once a tick, and sooner when a hook rings.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use guppy_session_keeper::config::Config;
+use guppy_session_keeper::keeper::Keeper;
+use guppy_session_keeper::paths::{LIBEXEC, Paths};
+use guppy_session_keeper::round::Round;
+use guppy_session_keeper::sense::Looker;
+use guppy_session_keeper::serve::Service;
+use service::clock::Clock;
+use service::config::Live;
+use service::socket::{Limits, listen, serve};
+use service::{args, journal, notify};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use tracing::{error, info};
+
+const ABOUT: args::Daemon = args::Daemon {
+    name: "session-keeper",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Keeps every agent of its user in a tmux session, and in its conversation after a reboot",
+};
+
+fn main() -> ExitCode {
+    let args = match ABOUT.args() {
+        Ok(args) => args,
+        Err(status) => return status,
+    };
+    if args.check_config {
+        return args.check_config::<Config>();
+    }
+    journal::init("guppy-session-keeper");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(LocalSet::new().run_until(run(args))),
+        Err(error) => Err(error.to_string()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: args::Args) -> Result<(), String> {
+    // Without its socket nobody can ask and no hook can ring, but agents must still come back.
+    let listener = listen(args.socket.as_deref())
+        .inspect_err(|error| error!(guppy_event = "no-socket", "nobody can ask: {error}"))
+        .ok();
+    let mut paths = Paths::of_this_user().map_err(|error| error.to_string())?;
+    if let Some(socket) = args.socket {
+        paths.socket = socket;
+    }
+    let config = Live::<Config>::start(args.config, None);
+    if let Some(wrong) = config.error() {
+        error!(guppy_event = "config-error", "{wrong}");
+    }
+    let looker = Looker::of_this_user(paths)?;
+    let libexec =
+        std::env::var_os(LIBEXEC).map_or_else(|| "/usr/libexec/guppy".into(), PathBuf::from);
+    let keeper = Keeper::new(Clock::Kernel, config, looker, libexec);
+    info!(guppy_event = "started", "keeping the sessions of {}", keeper.paths().config.display());
+    let keeper = Rc::new(RefCell::new(keeper));
+    let wake = Rc::new(Notify::new());
+    let service = Service::new(Rc::clone(&keeper), Rc::clone(&wake));
+    let mut round = Round::new(keeper, wake).map_err(|error| error.to_string())?;
+    notify::ready();
+    let serving = async {
+        match listener {
+            Some(listener) => serve(listener, service, Limits::default()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = round.go_on() => {}
+    }
+    notify::stopping();
+    Ok(())
+}

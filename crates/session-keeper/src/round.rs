@@ -1,0 +1,390 @@
+//! The loop: look, decide, act; once a tick, and sooner when a hook rings or something falls due.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use service::clock::{Boottime, Timer};
+use service::notify::{self, Watchdog};
+use service::signals::{Signal, Signals};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use crate::act::{self, Starter};
+use crate::decide::{self, Action, Decision, Line, Now, State, Wanted};
+use crate::keeper::Keeper;
+use crate::name::SessionName;
+use crate::process::Identity;
+use crate::sense::{Probe, Reading, TmuxServer};
+
+/// A thousand hooks call for no more than this many looks.
+const AWAKE_EVERY: Duration = Duration::from_millis(100);
+
+/// The loop and what it owns.
+#[derive(Debug)]
+pub struct Round {
+    keeper: Rc<RefCell<Keeper>>,
+    wake: Rc<Notify>,
+    signals: Signals,
+    timer: Timer,
+    watchdog: Watchdog,
+    looked: Instant,
+    woken: bool,
+    look_again: Option<Boottime>,
+    status: String,
+}
+
+impl Round {
+    /// A loop over this keeper.
+    ///
+    /// # Errors
+    /// Signal handlers or the timer cannot be made.
+    pub fn new(keeper: Rc<RefCell<Keeper>>, wake: Rc<Notify>) -> std::io::Result<Self> {
+        Ok(Self {
+            keeper,
+            wake,
+            signals: Signals::new()?,
+            timer: Timer::new()?,
+            watchdog: Watchdog::from_env(),
+            looked: Instant::now(),
+            woken: false,
+            look_again: None,
+            status: String::new(),
+        })
+    }
+
+    /// Goes on until SIGTERM. Agents and tmux live on.
+    pub async fn go_on(&mut self) {
+        self.look().await;
+        loop {
+            let due = self.due();
+            let ping = self.watchdog.interval().map(|interval| Instant::now() + interval);
+            let until = ping.map_or(due, |ping| ping.min(due));
+            tokio::select! {
+                () = self.timer.after(until.saturating_duration_since(Instant::now())) => {
+                    if Instant::now() >= due {
+                        self.look().await;
+                    }
+                }
+                () = self.wake.notified() => self.woken = true,
+                signal = self.signals.next() => match signal {
+                    Signal::Reload => {
+                        self.reload();
+                        self.look().await;
+                    }
+                    Signal::Stop => return,
+                },
+            }
+            self.watchdog.ping();
+        }
+    }
+
+    fn due(&self) -> Instant {
+        let keeper = self.keeper.borrow();
+        let mut due = self.looked + keeper.config.config().tick;
+        let soonest = self.looked + AWAKE_EVERY;
+        if self.woken {
+            due = soonest;
+        }
+        if let Some(at) = self.look_again {
+            due = due.min((Instant::now() + keeper.clock.now().until(at)).max(soonest));
+        }
+        due
+    }
+
+    async fn look(&mut self) {
+        self.woken = false;
+        self.looked = Instant::now();
+        let read = self.keeper.borrow_mut().read();
+        if let Err(why) = read {
+            // Nothing is known: nothing is done.
+            error!(guppy_event = "unreadable", "{why}");
+            return;
+        }
+        self.keeper.borrow_mut().hear_what_was_left();
+        let (sessions, watched, looker, probes) = {
+            let keeper = self.keeper.borrow();
+            let sessions = keeper.sessions();
+            let watched = keeper.watched(&sessions);
+            (sessions, watched, Rc::clone(&keeper.looker), keeper.probes.clone())
+        };
+        let view = looker.look(&watched, probes).await;
+        let decision = {
+            let keeper = self.keeper.borrow();
+            let now = Now { boot: &looker.boot, at: keeper.clock.now(), wall: Keeper::wall() };
+            // What a person or a hook has said meanwhile counts.
+            let sessions = if watched.is_empty() { sessions } else { keeper.sessions() };
+            decide::decide(&sessions, &view.evidence, keeper.config.config(), now)
+        };
+        self.hook(&view.evidence.server).await;
+        self.keeper.borrow_mut().view = Some(view);
+        self.act(decision).await;
+        self.show().await;
+    }
+
+    async fn act(&mut self, decision: Decision) {
+        let Decision { actions, mut standings, look_again } = decision;
+        self.look_again = look_again;
+        let mut failed = BTreeSet::new();
+        for (name, standing) in &mut standings {
+            if let Some((why, until)) = self.keeper.borrow_mut().resting(name) {
+                failed.insert(name.clone());
+                standing.why = why;
+                self.look_again = Some(self.look_again.map_or(until, |at| at.min(until)));
+            }
+        }
+        for action in actions {
+            let name = action.name().cloned();
+            if name.as_ref().is_some_and(|name| failed.contains(name)) {
+                continue;
+            }
+            let acted = !matches!(action, Action::Remember(..) | Action::Probe(_));
+            if let Err(why) = self.perform(action).await
+                && let Some(name) = name
+            {
+                self.keeper.borrow_mut().trouble(&name, why);
+                failed.insert(name);
+            }
+            if acted {
+                // What it has changed is there to be seen.
+                self.woken = true;
+            }
+        }
+        self.keeper.borrow_mut().stand(standings);
+    }
+
+    async fn perform(&self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Remember(name, learned) => self.keeper.borrow_mut().remember(&name, *learned),
+            Action::Start(name, start) => {
+                let (intent, agent) = self.wanted(&name)?;
+                let (looker, libexec, limits) = {
+                    let keeper = self.keeper.borrow();
+                    let limits = keeper.config.config().limits;
+                    (Rc::clone(&keeper.looker), keeper.libexec.clone(), limits)
+                };
+                let how = if start.resume { "resuming" } else { "starting" };
+                info!(guppy_event = "start", "{name}: {how} {} ({})", intent.agent, start.number);
+                let starter = Starter { looker: &looker, libexec: &libexec, limits };
+                starter.start(&name, &intent, &agent, &start).await
+            }
+            Action::Clear(name) => {
+                let looker = Rc::clone(&self.keeper.borrow().looker);
+                let Reading::Known(tree) = &looker.tree else { return Ok(()) };
+                info!(guppy_event = "clear", "{name}: ending what its last agent has left");
+                act::clear(&tree.agent(&name))
+            }
+            Action::End { name, force } => {
+                let looker = Rc::clone(&self.keeper.borrow().looker);
+                let shim = self.shim(&name);
+                info!(
+                    guppy_event = "end",
+                    "{name}: ending its agent{}",
+                    if force { " by force" } else { "" }
+                );
+                match (force, &looker.tree, shim) {
+                    (true, Reading::Known(tree), _) => act::clear(&tree.agent(&name)),
+                    (_, _, Some(shim)) => act::end(shim),
+                    _ => Ok(()),
+                }
+            }
+            Action::Rotate(name, id) => {
+                let path = self.keeper.borrow().paths().rotate(&name);
+                match self.shim(&name) {
+                    Some(shim) => act::rotate(&path, id.as_str(), shim),
+                    None => Ok(()),
+                }
+            }
+            Action::Send(name, line) => {
+                let (intent, agent) = self.wanted(&name)?;
+                let text = match line {
+                    Line::Prompt => intent.prompt.clone().unwrap_or_default(),
+                    Line::Continue => intent.continue_with.clone(),
+                };
+                info!(guppy_event = "send", "{name}: sending {line:?}");
+                self.send(&name, &agent, &text).await
+            }
+            Action::Recreate(name) => {
+                let (intent, _) = self.wanted(&name)?;
+                let Some(repository) = &intent.repository else { return Ok(()) };
+                let branch = intent.branch.as_deref().unwrap_or(name.branch());
+                info!(
+                    guppy_event = "worktree",
+                    "{name}: making {} again",
+                    intent.worktree.display()
+                );
+                act::recreate(repository, &intent.worktree, branch).await
+            }
+            Action::Probe(address) => {
+                self.probe(address);
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        name: &SessionName,
+        agent: &crate::agents::Agent,
+        text: &str,
+    ) -> Result<(), String> {
+        let (looker, pane) = {
+            let keeper = self.keeper.borrow();
+            (Rc::clone(&keeper.looker), keeper.pane(name))
+        };
+        let pane = pane.ok_or("it has no pane")?;
+        act::send(&looker.tmux, &pane, agent, text).await.map_err(|error| error.to_string())
+    }
+
+    fn wanted(
+        &self,
+        name: &SessionName,
+    ) -> Result<(Rc<crate::intent::Intent>, Rc<crate::agents::Agent>), String> {
+        match self.keeper.borrow().sessions().remove(name).map(|session| session.wanted) {
+            Some(Wanted::Valid(intent, agent)) => Ok((intent, agent)),
+            Some(Wanted::Refused(why)) => Err(why),
+            None => Err("no file declares it any more".to_owned()),
+        }
+    }
+
+    /// The shim is the first process of its pane, also before it has reported.
+    fn shim(&self, name: &SessionName) -> Option<Identity> {
+        let keeper = self.keeper.borrow();
+        let seen = keeper.view.as_ref()?.evidence.sessions.get(name)?;
+        match &seen.pane {
+            Reading::Known(Some(pane)) if !pane.dead => Identity::of(pane.pid).ok(),
+            _ => None,
+        }
+    }
+
+    /// Asks an address in the background, and wakes the loop with the answer.
+    fn probe(&self, address: String) {
+        let keeper = Rc::clone(&self.keeper);
+        let wake = Rc::clone(&self.wake);
+        let at_most = keeper.borrow().config.config().starts.probe_at_most;
+        if !keeper.borrow_mut().probing.insert(address.clone()) {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let connected = tokio::net::TcpStream::connect(address.as_str());
+            let failed = match tokio::time::timeout(at_most, connected).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {}", humantime::format_duration(at_most))),
+            };
+            let mut keeper = keeper.borrow_mut();
+            let at = keeper.clock.now();
+            keeper.probing.remove(&address);
+            keeper.probes.insert(address, Probe { at, failed });
+            wake.notify_one();
+        });
+    }
+
+    /// A new server has none of our hooks.
+    async fn hook(&self, server: &Reading<TmuxServer>) {
+        let Reading::Known(TmuxServer::Ours(server)) = server else { return };
+        let (looker, libexec) = {
+            let keeper = self.keeper.borrow();
+            if keeper.hooked.as_ref() == Some(server) {
+                return;
+            }
+            (Rc::clone(&keeper.looker), keeper.libexec.clone())
+        };
+        match act::install_hooks(&looker.tmux, &libexec, &looker.paths.socket).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!("tmux will not tell of panes that die: {error}"),
+        }
+        self.keeper.borrow_mut().hooked = Some(server.clone());
+    }
+
+    /// Brings the options of panes up to date.
+    async fn show(&mut self) {
+        let (looker, due) = {
+            let keeper = self.keeper.borrow();
+            (Rc::clone(&keeper.looker), keeper.to_show())
+        };
+        for (name, pane, standing) in due {
+            if act::show(&looker.tmux, &pane, &standing).await.is_ok() {
+                self.keeper.borrow_mut().shown.insert(name, (pane, standing));
+            }
+        }
+        let status = self.keeper.borrow().status();
+        if status != self.status {
+            notify::status(&status);
+            self.status = status;
+        }
+    }
+
+    fn reload(&mut self) {
+        notify::reloading();
+        match self.keeper.borrow_mut().config.reload() {
+            Ok(_) => info!(guppy_event = "reloaded", "config reloaded"),
+            Err(wrong) => error!(
+                guppy_event = "config-error",
+                "{wrong}; the config before the reload stays in force"
+            ),
+        }
+        notify::ready();
+    }
+}
+
+impl Action {
+    /// The session that it belongs to.
+    fn name(&self) -> Option<&SessionName> {
+        match self {
+            Self::Remember(name, _)
+            | Self::Start(name, _)
+            | Self::Clear(name)
+            | Self::End { name, .. }
+            | Self::Rotate(name, _)
+            | Self::Send(name, _)
+            | Self::Recreate(name) => Some(name),
+            Self::Probe(_) => None,
+        }
+    }
+}
+
+impl Keeper {
+    /// The pane of a session's agent, as of the last look.
+    pub fn pane(&self, name: &SessionName) -> Option<String> {
+        let seen = self.view.as_ref()?.evidence.sessions.get(name)?;
+        match &seen.pane {
+            Reading::Known(Some(pane)) => Some(pane.id.clone()),
+            Reading::Known(None) | Reading::Unknown(_) => None,
+        }
+    }
+
+    fn to_show(&self) -> Vec<(SessionName, String, decide::Standing)> {
+        let mut due = Vec::new();
+        for (name, standing) in &self.standings {
+            let Some(pane) = self.pane(name) else { continue };
+            let same = self.shown.get(name).is_some_and(|(on, shown)| {
+                *on == pane && shown.state == standing.state && shown.why == standing.why
+            });
+            if !same {
+                due.push((name.clone(), pane, standing.clone()));
+            }
+        }
+        due
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let count = |wanted: &[State]| {
+            self.standings.values().filter(|standing| wanted.contains(&standing.state)).count()
+        };
+        let all = self.standings.len();
+        let runs = [
+            State::Starting,
+            State::Working,
+            State::Waiting,
+            State::Idle,
+            State::Interrupted,
+            State::Running,
+        ];
+        let held = [State::Unknown, State::Blocked, State::Parked];
+        format!("{} of {all} sessions run, {} are held up", count(&runs), count(&held))
+    }
+}

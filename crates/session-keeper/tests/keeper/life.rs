@@ -1,0 +1,167 @@
+//! Agents come back in their own conversation, once, whatever ended them.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::world::{World, until};
+
+fn text<'a>(session: &'a Value, key: &str) -> &'a str {
+    session.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(session: &Value, key: &str) -> u64 {
+    session.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// A session whose agent has been told a word.
+fn told(world: &World, name: &str, word: &str) -> String {
+    world.declare(name, |_| {});
+    let session = world.until_state(name, "idle");
+    let id = text(&session, "conversation").to_owned();
+    world.say(name, word);
+    world.until_noted(&id, word);
+    id
+}
+
+#[test]
+fn a_crashed_agent_is_back_in_its_conversation_in_its_pane() {
+    let world = World::started();
+    let id = told(&world, "shop/fix", "aquarium");
+    let before = world.session("shop/fix");
+    world.say("shop/fix", "exit 3");
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    let after = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&after, "conversation"), id);
+    assert_eq!(text(&after, "pane"), text(&before, "pane"));
+    assert_ne!(number(&after, "pid"), number(&before, "pid"));
+    world.say("shop/fix", "again");
+    world.until_noted(&id, "again");
+    assert_eq!(world.transcript(&id), "aquarium\nagain\n");
+}
+
+#[test]
+fn a_clean_exit_stays_stopped_until_a_person_starts_it() {
+    let world = World::started();
+    let id = told(&world, "shop/fix", "reef");
+    world.say("shop/fix", "exit 0");
+    let stopped = world.until_state("shop/fix", "stopped");
+    assert!(text(&stopped, "why").contains("guppy start shop/fix"), "{stopped}");
+    world.call("Start", json!({"name": "shop/fix"})).unwrap();
+    let back = world.until_state("shop/fix", "idle");
+    assert_eq!((text(&back, "conversation"), number(&back, "starts")), (id.as_str(), 2));
+}
+
+#[test]
+fn a_killed_server_is_followed_by_all_agents_each_in_its_own_conversation() {
+    let mut world = World::started();
+    let names = ["a/one", "a/two", "b/größe.1"];
+    let ids = names.map(|name| told(&world, name, name));
+    for how in ["KILL", "TERM"] {
+        world.end_server(how);
+        world.until_state("a/one", "due");
+        world.start_server();
+        for (name, id) in names.iter().zip(&ids) {
+            let session = world.until_state(name, "idle");
+            assert_eq!(text(&session, "conversation"), id, "{name}\n{}", world.log());
+        }
+    }
+    for (name, id) in names.iter().zip(&ids) {
+        assert_eq!(number(&world.session(name), "starts"), 3, "{}", world.log());
+        world.say(name, "after");
+        world.until_noted(id, "after");
+        assert_eq!(world.transcript(id), format!("{name}\nafter\n"));
+    }
+}
+
+#[test]
+fn a_killed_keeper_changes_nothing_for_agents() {
+    let mut world = World::started();
+    told(&world, "shop/fix", "tide");
+    let before = world.session("shop/fix");
+    for _ in 0..5 {
+        world.kill_keeper();
+        world.start_keeper();
+        let after = world.until_state("shop/fix", "idle");
+        assert_eq!(number(&after, "pid"), number(&before, "pid"));
+        assert_eq!(number(&after, "starts"), 1);
+    }
+}
+
+#[test]
+fn a_crash_after_a_rotation_goes_on_with_the_new_conversation() {
+    let world = World::started();
+    let old = told(&world, "shop/fix", "old");
+    let new = "0190f3c2-7a11-4000-8000-00000000000a";
+    world.say("shop/fix", &format!("clear {new}"));
+    until("the rotation", || text(&world.session("shop/fix"), "conversation") == new);
+    let lock = world.at("state/locks/claude").join(format!("{new}.lock"));
+    until("the shim's lock on it", || lock.exists());
+    world.say("shop/fix", "exit 3");
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    let session = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&session, "conversation"), new);
+    assert_eq!(session.pointer("/history/0"), Some(&json!(old)));
+}
+
+#[test]
+fn a_rotation_while_the_keeper_is_away_is_learned_from_what_the_agent_left() {
+    let mut world = World::started();
+    told(&world, "shop/fix", "old");
+    world.until_state("shop/fix", "idle");
+    let pane = world.session("shop/fix");
+    let pane = text(&pane, "pane").to_owned();
+    world.kill_keeper();
+    let new = "0190f3c2-7a11-4000-8000-00000000000b";
+    for line in [&format!("clear {new}"), "exit 3"] {
+        assert!(world.tmux(&["send-keys", "-t", &pane, line, "Enter"]).status.success());
+    }
+    until("its end", || {
+        let dead = world.tmux(&["display-message", "-p", "-t", &pane, "#{pane_dead}"]);
+        dead.stdout == b"1\n"
+    });
+    world.start_keeper();
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    let session = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&session, "conversation"), new);
+}
+
+#[test]
+fn a_pane_that_is_closed_in_tmux_counts_as_a_stop() {
+    let world = World::started();
+    told(&world, "shop/fix", "kelp");
+    assert!(world.tmux(&["kill-session", "-t", "=shop/fix"]).status.success());
+    let stopped = world.until_state("shop/fix", "stopped");
+    assert_eq!(number(&stopped, "starts"), 1);
+}
+
+#[test]
+fn a_twin_that_was_started_by_hand_is_waited_for() {
+    let world = World::started();
+    let id = told(&world, "shop/fix", "coral");
+    world.say("shop/fix", "exit 0");
+    world.until_state("shop/fix", "stopped");
+    let mut twin = world.home_command("home/.local/bin/claude");
+    let mut twin = twin.args(["--resume", &id]).stdin(Stdio::piped()).spawn().unwrap();
+    let registry = world.at(&format!("home/.claude/sessions/{}.json", twin.id()));
+    until("the twin", || registry.exists());
+    world.call("Start", json!({"name": "shop/fix"})).unwrap();
+    until("the reason", || {
+        text(&world.session("shop/fix"), "why").contains(&format!("process {}", twin.id()))
+    });
+    assert_eq!(number(&world.session("shop/fix"), "starts"), 1);
+    twin.kill().unwrap();
+    twin.wait().unwrap();
+    let session = world.until_state("shop/fix", "idle");
+    assert_eq!((text(&session, "conversation"), number(&session, "starts")), (id.as_str(), 2));
+}
+
+#[test]
+fn an_agent_that_always_crashes_is_parked_with_its_reason() {
+    let world = World::started();
+    std::fs::write(world.at("home/crash"), "").unwrap();
+    world.declare("shop/fix", |_| {});
+    let parked = world.until_state("shop/fix", "parked");
+    assert!(text(&parked, "why").contains("5 crashes"), "{parked}");
+    assert_eq!(number(&parked, "starts"), 5);
+}

@@ -1,0 +1,58 @@
+//! What people ask of the keeper.
+
+use serde_json::{Value, json};
+
+use crate::world::{World, until};
+
+fn text<'a>(session: &'a Value, key: &str) -> &'a str {
+    session.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[test]
+fn a_session_is_stopped_restarted_and_told() {
+    let world = World::started();
+    world.declare("shop/fix", |_| {});
+    let session = world.until_state("shop/fix", "idle");
+    let id = text(&session, "conversation").to_owned();
+    world.call("Send", json!({"name": "shop/fix", "text": "hello \u{1b}[31mthere"})).unwrap();
+    world.until_noted(&id, "hello [31mthere");
+    let refused = world.call("Send", json!({"name": "shop/fix", "text": "two\nlines"}));
+    assert!(refused.unwrap_err().contains("InvalidArgument"));
+
+    world.call("Restart", json!({"name": "shop/fix"})).unwrap();
+    until("a second start", || world.session("shop/fix").get("starts") == Some(&json!(2)));
+    let again = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&again, "conversation"), id);
+
+    world.call("Stop", json!({"name": "shop/fix"})).unwrap();
+    let stopped = world.until_state("shop/fix", "stopped");
+    assert_eq!(stopped.get("pid"), Some(&Value::Null));
+    let refused = world.call("Send", json!({"name": "shop/fix", "text": "hello"}));
+    assert!(refused.unwrap_err().contains("NotReady"));
+    assert!(
+        world.call("Stop", json!({"name": "shop/none"})).unwrap_err().contains("NoSuchSession")
+    );
+}
+
+#[test]
+fn a_shell_a_broken_file_and_a_session_by_hand_are_listed() {
+    let world = World::started();
+    world.declare("a/shell", |intent| intent.agent = "shell".to_owned());
+    std::fs::write(world.at("config/sessions.d/a+typo.toml"), "agnet = \"shell\"\n").unwrap();
+    std::fs::write(world.at("config/sessions.d/stray.toml"), "").unwrap();
+    world.declare("a/gone", |intent| intent.worktree = "/nowhere/at/all".into());
+    assert!(world.tmux(&["new-session", "-d", "-s", "mine"]).status.success());
+    world.until_state("a/shell", "idle");
+    let typo = world.until_state("a/typo", "blocked");
+    assert!(text(&typo, "why").contains("did you mean \"agent\""), "{typo}");
+    let gone = world.until_state("a/gone", "blocked");
+    assert!(text(&gone, "why").contains("mkdir -p /nowhere/at/all"), "{gone}");
+    until("the session by hand", || {
+        let listing = world.call("List", json!({})).unwrap();
+        listing.pointer("/others/0/session") == Some(&json!("mine"))
+    });
+    let listing = world.call("List", json!({})).unwrap();
+    assert!(listing.pointer("/problems/0").unwrap().to_string().contains("stray.toml"));
+    let option = ["display-message", "-p", "-t", "=a/shell:", "#{@guppy_name} #{@guppy_state}"];
+    until("the options of its pane", || world.tmux(&option).stdout == b"a/shell idle\n");
+}

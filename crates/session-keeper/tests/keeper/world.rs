@@ -1,0 +1,251 @@
+//! A user with a home, a tmux server in a cgroup tree of its own, and a keeper: the real programs,
+//! without systemd. It needs root, for the tree.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use guppy_session_keeper::cgroup::Tree;
+use guppy_session_keeper::intent::{self, Intent};
+use guppy_session_keeper::name::SessionName;
+use serde_json::{Value, json};
+
+/// Nothing here takes so long, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
+const AGENT: &str = include_str!("claude.sh");
+/// No provider is asked, and typed text needs no brackets.
+const OVERRIDE: &str = "probe = \"\"\n[input]\nclear = []\nbrackets = false\n";
+const CONFIG: &str = "tick = \"2s\"\n[starts]\nstagger = \"0s\"\n[crash]\nbackoff = \"1s\"\n";
+
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    tree: Tree,
+    server: Option<Child>,
+    pub(crate) keeper: Option<Child>,
+}
+
+impl World {
+    /// With a server and a keeper that answers.
+    pub(crate) fn started() -> Self {
+        let mut world = Self::new();
+        world.start_server();
+        world.start_keeper();
+        world
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Tree::of_user("x").unwrap();
+        let mount = mount.path().ancestors().nth(2).unwrap();
+        let name = format!("guppy-keeper-test-{}", folder.path().file_name().unwrap().display());
+        let root = mount.join(name);
+        fs::create_dir(&root).unwrap();
+        let world = Self { tree: Tree::of_unit(&root), folder, server: None, keeper: None };
+        for made in ["tmux", "home/.local/bin", "home/src", "config/agents.d", "config/sessions.d"]
+        {
+            fs::create_dir_all(world.at(made)).unwrap();
+        }
+        let claude = world.at("home/.local/bin/claude");
+        fs::write(&claude, AGENT).unwrap();
+        fs::set_permissions(&claude, fs::Permissions::from_mode(0o755)).unwrap();
+        // /etc/profile sets a PATH of its own.
+        fs::write(world.at("home/.profile"), "PATH=$HOME/.local/bin:$PATH\n").unwrap();
+        let shipped = fs::read_to_string(Path::new(SHIPPED).join("claude.toml")).unwrap();
+        let shipped = shipped.replace("probe = \"api.anthropic.com:443\"\n", "");
+        let shipped = shipped.replace("clear = [\"C-u\"]\nbrackets = true\n", "");
+        fs::write(world.at("config/agents.d/claude.toml"), with_input(&shipped)).unwrap();
+        fs::copy(Path::new(SHIPPED).join("shell.toml"), world.at("config/agents.d/shell.toml"))
+            .unwrap();
+        fs::write(world.at("session-keeper.toml"), CONFIG).unwrap();
+        world
+    }
+
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir("/").stdin(Stdio::null());
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
+        command.env("HOME", self.at("home")).env("SHELL", "/bin/bash").env("USER", "root");
+        command.env("TMUX_TMPDIR", self.at("tmux"));
+        command.env("GUPPY_CONFIG_DIR", self.at("config")).env("GUPPY_STATE_DIR", self.at("state"));
+        command.env("GUPPY_SOCKET", self.at("keeper.sock")).env("GUPPY_CGROUP", self.tree.path());
+        let bin = Path::new(env!("CARGO_BIN_EXE_guppy-session-keeper"));
+        command.env("GUPPY_LIBEXEC", bin.parent().unwrap());
+        command
+    }
+
+    pub(crate) fn start_server(&mut self) {
+        let mut command = self.command("sh");
+        let enter = format!("echo 0 >{}/cgroup.procs && exec \"$@\"", self.tree.path().display());
+        command.args(["-c", &enter, "sh", env!("CARGO_BIN_EXE_guppy-tmux-server")]);
+        let log = fs::File::create(self.at("server.log")).unwrap();
+        self.server = Some(command.stderr(log).stdout(Stdio::null()).spawn().unwrap());
+        until("the server to answer", || {
+            self.tmux(&["display-message", "-p", "x"]).status.success()
+        });
+    }
+
+    /// The server ends, as `how` says: a signal's name.
+    pub(crate) fn end_server(&mut self, how: &str) {
+        let mut server = self.server.take().unwrap();
+        let pid = server.id().to_string();
+        assert!(Command::new("kill").args(["-s", how, &pid]).status().unwrap().success());
+        server.wait().unwrap();
+    }
+
+    pub(crate) fn start_keeper(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.at("keeper.log"));
+        let mut command = self.command(env!("CARGO_BIN_EXE_guppy-session-keeper"));
+        command.arg("--socket").arg(self.at("keeper.sock"));
+        command.arg("--config").arg(self.at("session-keeper.toml"));
+        self.keeper = Some(command.stderr(log.unwrap()).spawn().unwrap());
+        until("the keeper to answer", || self.call("List", json!({})).is_ok());
+    }
+
+    pub(crate) fn kill_keeper(&mut self) {
+        let mut keeper = self.keeper.take().unwrap();
+        keeper.kill().unwrap();
+        keeper.wait().unwrap();
+    }
+
+    pub(crate) fn tmux(&self, words: &[&str]) -> Output {
+        self.command("tmux").arg("-N").args(words).output().unwrap()
+    }
+
+    /// Declares a session and has the keeper look.
+    pub(crate) fn declare(&self, name: &str, change: impl FnOnce(&mut Intent)) {
+        let mut intent = Intent {
+            agent: "claude".to_owned(),
+            worktree: self.at("home/src"),
+            ..Intent::default()
+        };
+        change(&mut intent);
+        let name = SessionName::parse(name).unwrap();
+        intent::write(&self.at("config/sessions.d"), &name, &intent).unwrap();
+        let _ = self.call("Look", json!({}));
+    }
+
+    /// Asks the keeper; an error is its name and its parameters.
+    pub(crate) fn call(&self, method: &str, parameters: Value) -> Result<Value, String> {
+        let call = json!({
+            "method": format!("dev.guppy.SessionKeeper.{method}"),
+            "parameters": parameters,
+        });
+        let text = |error: std::io::Error| error.to_string();
+        let mut stream = UnixStream::connect(self.at("keeper.sock")).map_err(text)?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{call}\0").as_bytes()).map_err(text)?;
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while stream.read(&mut byte).map_err(text)? == 1 && byte != [0] {
+            bytes.extend(byte);
+        }
+        let mut answer: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        match answer.get("error") {
+            Some(_) => Err(answer.to_string()),
+            None => Ok(answer.get_mut("parameters").map(Value::take).unwrap_or_default()),
+        }
+    }
+
+    /// What the keeper says of a session.
+    pub(crate) fn session(&self, name: &str) -> Value {
+        let listing = self.call("List", json!({})).unwrap();
+        let sessions = listing.get("sessions").and_then(Value::as_array).unwrap();
+        let found = sessions.iter().find(|session| session.get("name") == Some(&json!(name)));
+        found.cloned().unwrap_or_default()
+    }
+
+    /// Waits until a session is in this state.
+    pub(crate) fn until_state(&self, name: &str, state: &str) -> Value {
+        let begin = Instant::now();
+        loop {
+            let session = self.session(name);
+            if session.get("state") == Some(&json!(state)) {
+                return session;
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{name} is not {state}: {session:#}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Types a line into a session's agent.
+    pub(crate) fn say(&self, name: &str, line: &str) {
+        let pane = self.session(name);
+        let pane = pane.get("pane").and_then(Value::as_str).unwrap();
+        assert!(self.tmux(&["send-keys", "-t", pane, "-l", line]).status.success());
+        assert!(self.tmux(&["send-keys", "-t", pane, "Enter"]).status.success());
+    }
+
+    /// What an agent's conversation holds.
+    pub(crate) fn transcript(&self, id: &str) -> String {
+        let worktree = fs::canonicalize(self.at("home/src")).unwrap();
+        let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let folder: String = worktree.to_str().unwrap().chars().map(dashed).collect();
+        let path = self.at("home/.claude/projects").join(folder).join(format!("{id}.jsonl"));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Waits until an agent has noted a line.
+    pub(crate) fn until_noted(&self, id: &str, line: &str) {
+        until(&format!("{line:?} in {id}"), || self.transcript(id).lines().any(|l| l == line));
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.at("keeper.log")).unwrap_or_default()
+    }
+
+    pub(crate) fn home_command(&self, program: &str) -> Command {
+        let mut command = self.command(self.at(program));
+        command.current_dir(self.at("home/src"));
+        command
+    }
+}
+
+/// The shipped file with what the test's agent needs.
+fn with_input(shipped: &str) -> String {
+    let (top, input) = OVERRIDE.split_once("[input]\n").unwrap();
+    let shipped = shipped.replace("[input]\n", &format!("[input]\n{input}"));
+    format!("{top}{shipped}")
+}
+
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < PATIENCE, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for mut child in self.keeper.take().into_iter().chain(self.server.take()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::write(self.tree.path().join("cgroup.kill"), "1");
+        let empty = || {
+            let events = fs::read_to_string(self.tree.path().join("cgroup.events"));
+            events.is_ok_and(|events| events.contains("populated 0"))
+        };
+        let begin = Instant::now();
+        while !empty() && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for entry in fs::read_dir(self.tree.path()).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(entry.path());
+        }
+        let _ = fs::remove_dir(self.tree.path());
+    }
+}
