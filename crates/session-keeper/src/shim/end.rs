@@ -15,7 +15,10 @@ pub(super) fn as_the_agent(status: &WaitStatus) -> ExitCode {
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         if let Ok(signal) = Signal::try_from(signal) {
             let _ = unblock();
-            let _ = raise(signal);
+            // Rust's own handler of SIGSEGV and SIGBUS takes the first one, and steps aside.
+            for _ in 0..2 {
+                let _ = raise(signal);
+            }
         }
         // A signal that does not end this one, as a shell says it.
         return ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX));
@@ -28,11 +31,11 @@ pub(super) fn as_the_agent(status: &WaitStatus) -> ExitCode {
 pub(super) fn say(name: &SessionName, status: &WaitStatus, oom_killed: Option<bool>) {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => {}
-        (Some(code), _) => eprintln!("\nguppy: the agent of {name} ended with status {code}"),
+        (Some(code), _) => say!("\nguppy: the agent of {name} ended with status {code}"),
         (_, Some(_)) if oom_killed == Some(true) => {
-            eprintln!("\nguppy: the agent of {name} was ended by the kernel: out of memory");
+            say!("\nguppy: the agent of {name} was ended by the kernel: out of memory");
         }
-        (_, Some(signal)) => eprintln!("\nguppy: the agent of {name} was ended by signal {signal}"),
+        (_, Some(signal)) => say!("\nguppy: the agent of {name} was ended by signal {signal}"),
         _ => {}
     }
 }

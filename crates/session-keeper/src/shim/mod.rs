@@ -18,6 +18,15 @@
 //! **Architecture Invariant:** the shim links no runtime and starts no thread: there are as many
 //! of it as there are agents, and PR_SET_PDEATHSIG is bound to the thread that starts the agent.
 
+/// Writes a line to the terminal, which may have been closed: `eprintln!` would end the shim then,
+/// and with it its agent, before it has said so to anybody.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod child;
 mod end;
 mod env_file;
@@ -55,9 +64,9 @@ pub fn main() -> ExitCode {
         Some("--login") => return child::become_login(words),
         Some(name) if words.next().is_none() => match SessionName::from_file_stem(name) {
             Ok(name) => return start::run(&name),
-            Err(error) => eprintln!("{error}"),
+            Err(error) => say!("{error}"),
         },
-        _ => eprintln!(
+        _ => say!(
             "usage: guppy-session-shim PROJECT+BRANCH (run by guppy-session-keeper in a pane of tmux)"
         ),
     }

@@ -47,7 +47,7 @@ pub(super) fn run(name: &SessionName) -> ExitCode {
             Err(refusal) => shim.refuse(&refusal),
         },
         Err(why) => {
-            eprintln!("guppy: {why}");
+            say!("guppy: {why}");
             ExitCode::from(REFUSED)
         }
     }
@@ -157,14 +157,14 @@ impl Shim<'_> {
             .kill(KILLED_WITHIN)
             .map_err(|error| failed("what is left of the last agent", error))?;
         if left > 0 {
-            eprintln!("guppy: ended {left} processes that the last agent had left");
+            say!("guppy: ended {left} processes that the last agent had left");
         }
         let shown = group.path().display().to_string();
         self.report.limits_not_kept = group
             .create(&launch.limits)
             .map_err(|error| failed(&format!("cannot make {shown}"), error))?;
         for limit in &self.report.limits_not_kept {
-            eprintln!("guppy: a limit is not kept: {limit}");
+            say!("guppy: a limit is not kept: {limit}");
         }
         self.report.cgroup = Some(shown);
         Ok(group.memory_events().ok().map(|events| events.oom_kill))
@@ -177,7 +177,7 @@ impl Shim<'_> {
         match login::ask(&known, group, &self.signals, within) {
             Answer::Environment(login) => Ok(environment::with_login(known, login)),
             Answer::None(why) => {
-                eprintln!("guppy: {why}: starting without what its files set");
+                say!("guppy: {why}: starting without what its files set");
                 self.report.environment = Some(why);
                 Ok(known)
             }
@@ -228,7 +228,7 @@ impl Shim<'_> {
         held.holder.agent = Some(agent);
         for lock in [Some(&held.session), held.conversation.as_ref()].into_iter().flatten() {
             if let Err(error) = lock.note(&held.holder) {
-                eprintln!("guppy: cannot write {}: {error}", lock.path().display());
+                say!("guppy: cannot write {}: {error}", lock.path().display());
             }
         }
         self.report.pid = Some(agent.pid);
@@ -241,14 +241,15 @@ impl Shim<'_> {
         self.report.phase = phase;
         let path = self.paths.report(self.name);
         if let Err(error) = make_folder(&path).and_then(|()| self.report.write(&path)) {
-            eprintln!("guppy: cannot write {}: {error}", path.display());
+            say!("guppy: cannot write {}: {error}", path.display());
         }
         // A keeper that is away reads the file when it is back.
         let _ = self.report.hint(&self.paths.socket);
     }
 
     fn refuse(&mut self, refusal: &Refusal) -> ExitCode {
-        eprintln!("guppy: {} is not started: {refusal}", self.name);
+        // tmux scrolls the dead pane by the line in which it says so.
+        say!("\nguppy: {} is not started: {refusal}", self.name);
         self.report.refused = Some(refusal.to_string());
         self.tell(Phase::Refused);
         ExitCode::from(REFUSED)

@@ -257,7 +257,7 @@ impl Watch<'_> {
         if stopping.has_begun()
             && let Err(error) = self.group.kill(Duration::from_secs(2))
         {
-            eprintln!("guppy: {error}");
+            say!("guppy: {error}");
         }
     }
 
