@@ -16,7 +16,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 pub use send::{SendError, send};
 pub use start::{Starter, install_hooks, show};
 pub use sync::sync_transcript;
-pub use worktree::recreate;
+pub use worktree::{add, git, recreate};
 
 use crate::cgroup::Group;
 use crate::process::Identity;

@@ -1,5 +1,6 @@
-//! Brings a worktree back that a session's file says to bring back. `git worktree prune` is never
-//! run: it is repository-wide and destroys what other sessions know of their branches.
+//! Worktrees: made for a new session, and made again where a session's file says so. `git worktree
+//! prune` is never run: it is repository-wide and destroys what other sessions know of their
+//! branches.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -15,38 +16,45 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// not yet.
 ///
 /// # Errors
-/// git's words.
-pub async fn recreate(repository: &Path, worktree: &Path, branch: &str) -> Result<(), String> {
+/// git's words: the branch is checked out elsewhere, the folder is not empty.
+pub async fn add(repository: &Path, worktree: &Path, branch: &str) -> Result<(), String> {
     let full = format!("refs/heads/{branch}");
-    let there = git(repository, &["show-ref", "--verify", "--quiet"], &[&full]).await.is_ok();
-    let path = worktree.as_os_str();
-    // A folder that was deleted by hand is still registered: --force takes its place.
+    let there = git(repository, &["show-ref", "--verify", "--quiet", &full]).await.is_ok();
+    let path = worktree.to_str().ok_or_else(|| format!("{worktree:?} is not UTF-8"))?;
     let added = match there {
-        true => {
-            git(
-                repository,
-                &["worktree", "add", "--force"],
-                &["--".as_ref(), path, branch.as_ref()],
-            )
-            .await
-        }
-        false => {
-            git(repository, &["worktree", "add", "--force", "-b", branch], &["--".as_ref(), path])
-                .await
-        }
+        true => git(repository, &["worktree", "add", "--", path, branch]).await,
+        false => git(repository, &["worktree", "add", "-b", branch, "--", path]).await,
     };
     added.map(drop)
 }
 
-/// git without the hooks of a file system monitor, which would start a daemon of its own.
-async fn git<T: AsRef<OsStr>>(
-    repository: &Path,
-    words: &[&str],
-    rest: &[T],
-) -> Result<String, String> {
+/// As [`add`], for a worktree whose folder was deleted by hand: git still knows it at this place,
+/// and at no other, or it would refuse to give the branch away.
+///
+/// # Errors
+/// git's words.
+pub async fn recreate(repository: &Path, worktree: &Path, branch: &str) -> Result<(), String> {
+    let known = git(repository, &["worktree", "list", "--porcelain"]).await?;
+    let registered = known
+        .lines()
+        .any(|line| line.strip_prefix("worktree ").is_some_and(|path| Path::new(path) == worktree));
+    if registered && !worktree.exists() {
+        let path = worktree.to_str().ok_or_else(|| format!("{worktree:?} is not UTF-8"))?;
+        // Only this one entry, whose folder is gone.
+        git(repository, &["worktree", "remove", "--force", "--", path]).await?;
+    }
+    add(repository, worktree, branch).await
+}
+
+/// Runs git, without a monitor of the file system (it would start a daemon that outlives us) and
+/// without locks that it can do without (they would break a command of the agent's).
+///
+/// # Errors
+/// git's words.
+pub async fn git(folder: &Path, words: &[impl AsRef<OsStr>]) -> Result<String, String> {
     let mut command = Command::new("git");
-    command.args(["-c", "core.fsmonitor=false", "-C"]).arg(repository);
-    command.args(words).args(rest).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(["-c", "core.fsmonitor=false", "--no-optional-locks", "-C"]).arg(folder);
+    command.args(words).stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(WITHIN, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(format!("git: {error}")),
@@ -55,6 +63,42 @@ async fn git<T: AsRef<OsStr>>(
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false if said.is_empty() => Err(format!("git: {}", output.status)),
         false => Err(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    async fn repository(folder: &Path) {
+        let set = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty"];
+        git(folder, &["init", "-q", "-b", "main", "."]).await.unwrap();
+        git(folder, &[&set[..], &["-m", "x"]].concat()).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_deleted_worktree_comes_back_and_a_branch_is_never_given_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (repo, one, two) = (root.join("repo"), root.join("one"), root.join("two"));
+        std::fs::create_dir(&repo).unwrap();
+        repository(&repo).await;
+        add(&repo, &one, "fix/login").await.unwrap();
+        assert!(add(&repo, &two, "fix/login").await.is_err());
+        add(&repo, &two, "other").await.unwrap();
+
+        std::fs::remove_dir_all(&one).unwrap();
+        recreate(&repo, &one, "fix/login").await.unwrap();
+        let head = git(&one, &["symbolic-ref", "HEAD"]).await.unwrap();
+        assert_eq!(head.trim(), "refs/heads/fix/login");
+        // One that is checked out elsewhere stays there.
+        std::fs::remove_dir_all(&one).unwrap();
+        git(&two, &["checkout", "-q", "--ignore-other-worktrees", "fix/login"]).await.unwrap();
+        assert!(recreate(&repo, &one, "fix/login").await.is_err());
+        assert!(two.exists());
     }
 }

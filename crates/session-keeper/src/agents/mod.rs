@@ -4,6 +4,7 @@
 
 mod argv;
 mod exit;
+pub mod hooks;
 #[cfg(test)]
 mod tests;
 

@@ -2,14 +2,13 @@
 
 use super::{Action, Case, Round, Standing, Start};
 use crate::agents::IdSource;
-use crate::conversation::Conversation;
 use crate::learned::{Begun, MOMENTS_AT_MOST, Server, Stop};
 use crate::sense::{Reading, TmuxServer};
 
 type Step = (Standing, Vec<Action>);
 
 impl Round<'_> {
-    pub(super) fn dead(&mut self, case: &mut Case<'_>, moved: Option<Conversation>) -> Step {
+    pub(super) fn dead(&mut self, case: &mut Case<'_>, moved: bool) -> Step {
         let none = |standing| (standing, Vec::new());
         let judged = case.judge(&self.evidence.server, &self.config.crash, self.now);
         if judged {
@@ -24,7 +23,7 @@ impl Round<'_> {
             Ok(server) => server,
             Err(standing) => return none(standing),
         };
-        if moved.is_some() {
+        if moved {
             // Its transcript has not been looked for yet.
             self.look_at(self.now.at);
             return none(Standing::due("its conversation was just learned"));

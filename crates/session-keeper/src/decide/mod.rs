@@ -212,10 +212,12 @@ impl<'a> Round<'a> {
         };
         let mut case = Case { name, intent, agent, seen, pane, report, learned: learned.clone() };
         case.follow_report();
-        let rotated = case.follow_conversation();
+        case.follow_conversation();
+        // What was looked up belongs to the conversation before.
+        let moved = case.learned.conversation != learned.conversation;
         let (standing, mut actions) = match case.is_live() {
             true => self.live(&mut case),
-            false => self.dead(&mut case, rotated),
+            false => self.dead(&mut case, moved),
         };
         if case.learned != *learned {
             let remember = Action::Remember(name.clone(), Box::new(case.learned));
@@ -264,16 +266,12 @@ impl Case<'_> {
     }
 
     /// Goes to the conversation that the agent itself says it is, or was, in. What a dead process
-    /// has left may be older than what is known (a power cut): then it is in the history. Says
-    /// where it has gone.
-    fn follow_conversation(&mut self) -> Option<Conversation> {
-        let own = self.seen.own.conversation.clone()?;
-        let known = self.learned.conversation.as_ref() == Some(&own);
-        if known || self.learned.history.contains(&own) && !self.is_live() {
-            return None;
+    /// has left may be older than what is known (a power cut): then it is in the history.
+    fn follow_conversation(&mut self) {
+        let Some(own) = &self.seen.own.conversation else { return };
+        if self.is_live() || !self.learned.history.contains(own) {
+            self.learned.move_to(Some(own.clone()));
         }
-        self.learned.move_to(Some(own.clone()));
-        Some(own)
     }
 
     fn is_live(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What `guppy ls` shows, from what was seen and judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use service::clock::Boottime;
 
@@ -9,7 +9,7 @@ use crate::api::{Listing, OtherLine, SessionLine};
 use crate::decide::{self, Now, Session, Standing, Wanted};
 use crate::name::SessionName;
 use crate::report::{Phase, Report};
-use crate::sense::{Panes, Reading, TmuxServer, View};
+use crate::sense::{AnyPane, Panes, Reading, TmuxServer, View};
 
 impl Keeper {
     /// The listing of the last look.
@@ -53,8 +53,13 @@ pub fn list(
         Reading::Known(panes) => (server(panes), others(panes, sessions)),
         Reading::Unknown(why) => (format!("unknown: {why}"), Vec::new()),
     };
+    let of_agents = match &view.panes {
+        Reading::Known(panes) => panes.of_agents(),
+        Reading::Unknown(_) => BTreeMap::new(),
+    };
     let line = |(name, session): (&SessionName, &Session)| {
-        line(name, session, view, standings.get(name), now)
+        let pane = of_agents.get(name).copied();
+        line(name, session, view.reports.get(name), pane, standings.get(name), now)
     };
     let sessions = sessions.iter().map(line).collect();
     Listing { server, sessions, others, problems: Vec::new() }
@@ -70,12 +75,11 @@ fn server(panes: &Panes) -> String {
 
 fn others(panes: &Panes, sessions: &BTreeMap<SessionName, Session>) -> Vec<OtherLine> {
     let mut others: BTreeMap<&str, OtherLine> = BTreeMap::new();
+    let of = |pane: &AnyPane| pane.of.as_ref().is_some_and(|name| sessions.contains_key(name));
+    let kept: BTreeSet<&str> =
+        panes.all.iter().filter(|pane| of(pane)).map(|pane| pane.session.as_str()).collect();
     for pane in &panes.all {
-        let kept = |other: &&crate::sense::AnyPane| {
-            other.session == pane.session
-                && other.of.as_ref().is_some_and(|name| sessions.contains_key(name))
-        };
-        if panes.all.iter().any(|other| kept(&other)) {
+        if kept.contains(pane.session.as_str()) {
             continue;
         }
         let line = others.entry(&pane.session).or_insert_with(|| OtherLine {
@@ -91,7 +95,8 @@ fn others(panes: &Panes, sessions: &BTreeMap<SessionName, Session>) -> Vec<Other
 fn line(
     name: &SessionName,
     session: &Session,
-    view: &View,
+    report: Option<&Report>,
+    pane: Option<&AnyPane>,
     standing: Option<&Standing>,
     now: Boottime,
 ) -> SessionLine {
@@ -105,12 +110,7 @@ fn line(
         Reading::Known(learned) => learned.clone(),
         Reading::Unknown(_) => crate::learned::Learned::default(),
     };
-    let pane = match &view.panes {
-        Reading::Known(panes) => panes.of_agents().get(name).map(|pane| (*pane).clone()),
-        Reading::Unknown(_) => None,
-    };
-    let report = view.reports.get(name);
-    let lives = pane.as_ref().is_some_and(|pane| !pane.pane.dead);
+    let lives = pane.is_some_and(|pane| !pane.pane.dead);
     let process = report.filter(|report| lives && report.phase == Phase::Started);
     SessionLine {
         name: name.to_string(),
@@ -122,8 +122,8 @@ fn line(
         conversation: learned.conversation.as_ref().map(ToString::to_string),
         history: learned.history.iter().map(ToString::to_string).collect(),
         pid: process.and_then(|report| report.pid).map(u64::from),
-        attached: pane.as_ref().map_or(0, |pane| u64::from(pane.attached)),
-        pane: pane.map(|pane| pane.pane.id),
+        attached: pane.map_or(0, |pane| u64::from(pane.attached)),
+        pane: pane.map(|pane| pane.pane.id.clone()),
         starts: learned.start,
         remarks: report.map(remarks).unwrap_or_default(),
     }
