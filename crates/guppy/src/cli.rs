@@ -1,6 +1,8 @@
 //! The command line: its verbs, their arguments, and the text of their help, from which the man
 //! pages and the completions are made too.
 
+mod session;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::span;
+
+pub use session::{Agents, AgentsVerb, New, SessionVerb, Setup};
 
 /// What the guppy agents of this box do, and why.
 #[derive(Debug, Parser)]
@@ -67,6 +71,10 @@ pub enum Verb {
     #[command(long_about = "Is this box set up so that it can see work and stop itself?\n\nExits \
         with 1 if something is bad. Run as root it sees a little more: what sshd really does.")]
     Doctor,
+
+    /// Sessions of agents.
+    #[command(flatten)]
+    Session(SessionVerb),
 }
 
 /// Arguments of `guppy hold`.

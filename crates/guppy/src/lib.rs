@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod bus;
 pub mod cli;
+pub mod keeper;
 pub mod report;
 pub mod span;
 pub mod table;

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod hold;
 pub mod idle;
 pub mod release;
+pub mod session;
 pub mod status;
 
 /// Runs the verb that was asked for.
@@ -24,6 +25,7 @@ pub fn run(cli: Cli) -> Result<Report, Failure> {
         Verb::Hold(hold) => hold::run(socket, hold),
         Verb::Release { id } => wait_for(release::run(socket, id)),
         Verb::Doctor => wait_for(doctor::run(socket)),
+        Verb::Session(verb) => session::run(socket, verb),
     }
 }
 

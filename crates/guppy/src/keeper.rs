@@ -1,0 +1,150 @@
+//! The user's session keeper, and how it is asked. Unlike the other agents of a box there is one
+//! for each user, and most verbs can tell something without it.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use guppy_session_keeper::api::{self, Listing, SessionKeeper};
+use guppy_session_keeper::config::Config;
+use guppy_session_keeper::keeper::Keeper;
+use guppy_session_keeper::paths::{LIBEXEC, Paths};
+use guppy_session_keeper::sense::Looker;
+use service::clock::Clock;
+use service::config::Live;
+use zlink::tokio::unix::{self, Connection};
+
+use crate::agent::DEADLINE;
+use crate::report::{Code, Failure};
+
+/// How to see that it runs.
+const SEE: &str = "see: systemctl status guppy-session-keeper@$USER";
+
+/// The user's places; `socket` is the command line's.
+///
+/// # Errors
+/// The user has no home.
+pub fn paths(socket: Option<&Path>) -> Result<Paths, Failure> {
+    let mut paths =
+        Paths::of_this_user().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    if let Some(socket) = socket {
+        paths.socket = socket.to_owned();
+    }
+    Ok(paths)
+}
+
+/// Where the shim and the hook are.
+pub fn libexec() -> PathBuf {
+    std::env::var_os(LIBEXEC).map_or_else(|| "/usr/libexec/guppy".into(), PathBuf::from)
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// Nobody is there to be asked.
+    Absent(String),
+    /// It said no, or nothing.
+    Failed(Failure),
+}
+
+impl From<NoAnswer> for Failure {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::Absent(why) => Self::new(Code::Failed, why),
+            NoAnswer::Failed(failure) => failure,
+        }
+    }
+}
+
+/// Asks one thing.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub async fn ask<T, F>(paths: &Paths, question: impl FnOnce(Connection) -> F) -> Result<T, NoAnswer>
+where
+    F: Future<Output = zlink::Result<Result<T, api::Error>>>,
+{
+    let path = &paths.socket;
+    let answer = async {
+        let connection = unix::connect(path).await.map_err(|error| {
+            let why =
+                format!("the keeper cannot be reached at {} ({error}); {SEE}", path.display());
+            NoAnswer::Absent(why)
+        })?;
+        question(connection).await.map_err(|error| {
+            let why = format!("the keeper gave no answer ({error}); {SEE}");
+            NoAnswer::Failed(Failure::new(Code::Failed, why))
+        })
+    };
+    match tokio::time::timeout(DEADLINE, answer).await {
+        Ok(Ok(Ok(answer))) => Ok(answer),
+        Ok(Ok(Err(no))) => Err(NoAnswer::Failed(Failure::new(code(&no), no))),
+        Ok(Err(none)) => Err(none),
+        Err(_) => {
+            let why = format!("the keeper did not answer within {DEADLINE:?}; {SEE}");
+            Err(NoAnswer::Failed(Failure::new(Code::Unhealthy, why)))
+        }
+    }
+}
+
+const fn code(no: &api::Error) -> Code {
+    match no {
+        api::Error::Refused { .. } | api::Error::NotReady { .. } => Code::Refused,
+        api::Error::InvalidArgument { .. } => Code::Usage,
+        api::Error::NoSuchSession { .. } | api::Error::Failed { .. } => Code::Failed,
+    }
+}
+
+/// What the keeper knows; and where it is away, what this program sees itself, with a word on that.
+///
+/// # Errors
+/// The keeper is there and does not answer, or nothing can be read.
+pub async fn listing(paths: &Paths) -> Result<Listing, Failure> {
+    match ask(paths, async |mut keeper| keeper.list().await).await {
+        Ok(listing) => Ok(listing),
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+        Err(NoAnswer::Absent(why)) => {
+            let mut listing = own_look(paths).await?;
+            listing.problems.insert(0, format!("nothing is started or resumed: {why}"));
+            Ok(listing)
+        }
+    }
+}
+
+async fn own_look(paths: &Paths) -> Result<Listing, Failure> {
+    let failed = |why: String| Failure::new(Code::Failed, why);
+    let looker = Looker::of_this_user(paths.clone()).map_err(failed)?;
+    let config = Live::<Config>::start(service::config::Paths::of("session-keeper"), None);
+    let mut keeper = Keeper::new(Clock::Kernel, config, looker, libexec());
+    keeper.only_look().await.map_err(failed)
+}
+
+/// Asks again and again until a session is as wanted; none has waited in vain after `within`.
+///
+/// # Errors
+/// The keeper cannot be asked, or it is not so in time.
+pub async fn until(
+    paths: &Paths,
+    name: &str,
+    within: Duration,
+    wanted: impl Fn(&api::SessionLine) -> bool,
+) -> Result<api::SessionLine, Failure> {
+    const AGAIN: Duration = Duration::from_millis(100);
+    let begin = tokio::time::Instant::now();
+    loop {
+        let listing = ask(paths, async |mut keeper| keeper.list().await).await?;
+        let line = listing.sessions.into_iter().find(|line| line.name == name);
+        match line {
+            Some(line) if wanted(&line) => return Ok(line),
+            other if begin.elapsed() >= within => {
+                let stands = other.map_or_else(
+                    || "not known".to_owned(),
+                    |line| format!("{} ({})", line.state, line.why),
+                );
+                let why = format!("{name} is still {stands} after {within:?} (see: guppy ls)");
+                return Err(Failure::new(Code::Unhealthy, why));
+            }
+            _ => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}

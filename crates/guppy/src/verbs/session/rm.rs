@@ -1,0 +1,95 @@
+//! `guppy rm`: ends a session and forgets it. Nothing that is in no commit is ever deleted: git
+//! itself refuses to remove a worktree with changes, and the branch stays.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use guppy_session_keeper::act::git;
+use guppy_session_keeper::api::SessionKeeper;
+use guppy_session_keeper::intent::{self, Intent};
+use guppy_session_keeper::name::SessionName;
+use guppy_session_keeper::paths::Paths;
+use guppy_session_keeper::tmux::Tmux;
+use serde::Serialize;
+
+use super::STOPS_WITHIN;
+use crate::keeper::{ask, until};
+use crate::report::{Code, Failure, Report};
+
+#[derive(Serialize)]
+struct Removed {
+    name: String,
+    /// Whether a file declared it.
+    was_there: bool,
+    /// What became of its worktree, in words.
+    worktree: String,
+}
+
+/// Runs the verb. A session that no file declares is already gone.
+///
+/// # Errors
+/// The keeper is away (it must end the agent), or the agent does not end.
+pub(super) async fn run(
+    paths: &Paths,
+    name: &SessionName,
+    keep_worktree: bool,
+) -> Result<Report, Failure> {
+    let text = name.to_string();
+    let file = intent::path_of(&paths.config.join("sessions.d"), name);
+    if !file.exists() {
+        let gone = Removed { name: text, was_there: false, worktree: String::new() };
+        return Report::new(format!("{name} is not there: nothing to remove\n"), &gone);
+    }
+    let intent = intent::read_one(&file);
+    // One whose file is refused was never started.
+    if intent.is_ok() {
+        ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
+        until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
+    }
+    close(name).await;
+    std::fs::remove_file(&file)
+        .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", file.display())))?;
+    ask(paths, async |mut keeper| keeper.forget(&text).await).await?;
+    let worktree = match intent {
+        Ok(_) if keep_worktree => "its worktree stays".to_owned(),
+        Ok(intent) => remove_worktree(&intent).await,
+        Err(_) => "its worktree is not known".to_owned(),
+    };
+    let said = format!("{name} is removed; {worktree}\n");
+    Report::new(said, &Removed { name: text, was_there: true, worktree })
+}
+
+/// Closes what is left of its tmux session, unless a person has opened more in it.
+async fn close(name: &SessionName) {
+    let target = format!("={}:", name.tmux());
+    let panes = ["list-panes", "-s", "-t", &target, "-F", "#{pane_dead}"].map(OsStr::new);
+    let tmux = Tmux::default();
+    let all_dead = tmux.run(&[&panes]).await.is_ok_and(|said| said.lines().all(|dead| dead == "1"));
+    if all_dead {
+        let kill = ["kill-session", "-t", &target].map(OsStr::new);
+        let _ = tmux.run(&[&kill]).await;
+    }
+}
+
+async fn remove_worktree(intent: &Intent) -> String {
+    let worktree = intent.worktree.display();
+    let Some(repository) = &intent.repository else {
+        return format!("{worktree} is no worktree of guppy's and stays");
+    };
+    if is_same(repository, &intent.worktree) {
+        return format!("{worktree} is the repository itself and stays");
+    }
+    if !intent.worktree.exists() {
+        return format!("{worktree} was not there any more");
+    }
+    let path = intent.worktree.to_string_lossy();
+    match git(repository, &["worktree", "remove", "--", &path]).await {
+        Ok(_) => format!("{worktree} had no changes and is removed; its branch stays"),
+        Err(why) => format!("{worktree} stays: {}", why.lines().next().unwrap_or_default()),
+    }
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
+}

@@ -1,0 +1,65 @@
+//! `guppy logs` and `guppy send`: text out of a session, and into it.
+
+use std::ffi::OsStr;
+use std::io::Read;
+
+use guppy_session_keeper::api::SessionKeeper;
+use guppy_session_keeper::name::SessionName;
+use guppy_session_keeper::paths::Paths;
+use guppy_session_keeper::tmux::Tmux;
+use serde_json::json;
+
+use crate::keeper::{ask, listing};
+use crate::report::{Code, Failure, Report};
+
+/// More than this is no prompt.
+const TEXT_AT_MOST: u64 = 256 * 1024;
+
+/// The screen of a session's pane, dead or alive, and `lines` above it.
+///
+/// # Errors
+/// It has no pane.
+pub(super) async fn logs(paths: &Paths, name: &SessionName, lines: u32) -> Result<Report, Failure> {
+    let listing = listing(paths).await?;
+    let text = name.to_string();
+    let line = listing.sessions.iter().find(|line| line.name == text);
+    let pane = line.and_then(|line| line.pane.as_deref()).ok_or_else(|| {
+        let stands = line.map_or_else(
+            || "no file declares it".to_owned(),
+            |line| format!("it is {} ({})", line.state, line.why),
+        );
+        Failure::new(Code::Failed, format!("{name} has no pane now: {stands}"))
+    })?;
+    let from = format!("-{lines}");
+    let capture = ["capture-pane", "-p", "-J", "-S", &from, "-t", pane].map(OsStr::new);
+    let screen = Tmux::default().run(&[&capture]).await;
+    let screen = screen.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    // capture-pane gives text without escape sequences.
+    let shown = format!("{}\n", screen.trim_end());
+    Report::new(shown, &json!({ "name": text, "text": screen }))
+}
+
+/// Gives text to an agent.
+///
+/// # Errors
+/// The agent is not ready (exit status 4), or the keeper is away.
+pub(super) async fn send(
+    paths: &Paths,
+    name: &SessionName,
+    words: &[String],
+) -> Result<Report, Failure> {
+    let text = match words {
+        [one] if one == "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .take(TEXT_AT_MOST)
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::new(Code::Failed, format!("stdin: {error}")))?;
+            text
+        }
+        words => words.join(" "),
+    };
+    let session = name.to_string();
+    ask(paths, async |mut keeper| keeper.send(&session, &text).await).await?;
+    Report::new(format!("{name} has it\n"), &json!({ "name": session, "sent": true }))
+}
