@@ -3,6 +3,7 @@
 
 pub mod hear;
 mod listing;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ pub use listing::list;
 
 use crate::agents::{Agent, Folders};
 use crate::config::Config;
-use crate::decide::{Session, Standing, Wanted};
+use crate::decide::{Session, Standing, State, Wanted};
 use crate::intent::{self, Declared, Intents};
 use crate::learned::{self, Learned, Moment, Server};
 use crate::name::SessionName;
@@ -55,6 +56,8 @@ pub struct Keeper {
     pub probes: BTreeMap<String, Probe>,
     /// See `probes`.
     pub probing: BTreeSet<String>,
+    /// Worktrees that are being made again.
+    pub recreating: BTreeSet<SessionName>,
     /// Where each session stood at the last look.
     pub standings: BTreeMap<SessionName, Standing>,
     /// What its pane's options say.
@@ -83,6 +86,7 @@ impl Keeper {
             troubles: BTreeMap::new(),
             probes: BTreeMap::new(),
             probing: BTreeSet::new(),
+            recreating: BTreeSet::new(),
             standings: BTreeMap::new(),
             shown: BTreeMap::new(),
             hooked: None,
@@ -228,6 +232,11 @@ impl Keeper {
             }
         }
         self.learned.remove(name);
+        if let Reading::Known(tree) = &self.looker.tree
+            && let Err(error) = tree.agent(name).remove()
+        {
+            warn!("{}: {error}", name.cgroup());
+        }
         Ok(())
     }
 
@@ -253,7 +262,9 @@ impl Keeper {
             let before = self.standings.get(name);
             let same =
                 |before: &&Standing| before.state == standing.state && before.why == standing.why;
-            if before.filter(same).is_none() {
+            // One that was stopped before this keeper began is no news.
+            let old = before.is_none() && standing.state == State::Stopped;
+            if before.filter(same).is_none() && !old {
                 info!(
                     guppy_event = "session",
                     guppy_reason = standing.why.as_str(),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::act::{self, Starter};
-use crate::decide::{self, Action, Decision, Line, Now, State, Wanted};
+use crate::agents::Agent;
+use crate::decide::{self, Action, Decision, Line, Now, Wanted};
+use crate::intent::Intent;
 use crate::keeper::Keeper;
 use crate::name::SessionName;
 use crate::process::Identity;
@@ -208,14 +211,9 @@ impl Round {
             }
             Action::Recreate(name) => {
                 let (intent, _) = self.wanted(&name)?;
-                let Some(repository) = &intent.repository else { return Ok(()) };
-                let branch = intent.branch.as_deref().unwrap_or(name.branch());
-                info!(
-                    guppy_event = "worktree",
-                    "{name}: making {} again",
-                    intent.worktree.display()
-                );
-                act::recreate(repository, &intent.worktree, branch).await
+                let Some(repository) = intent.repository.clone() else { return Ok(()) };
+                self.recreate(name, repository, &intent);
+                Ok(())
             }
             Action::Probe(address) => {
                 self.probe(address);
@@ -224,12 +222,7 @@ impl Round {
         }
     }
 
-    async fn send(
-        &self,
-        name: &SessionName,
-        agent: &crate::agents::Agent,
-        text: &str,
-    ) -> Result<(), String> {
+    async fn send(&self, name: &SessionName, agent: &Agent, text: &str) -> Result<(), String> {
         let (looker, pane) = {
             let keeper = self.keeper.borrow();
             (Rc::clone(&keeper.looker), keeper.pane(name))
@@ -238,10 +231,7 @@ impl Round {
         act::send(&looker.tmux, &pane, agent, text).await.map_err(|error| error.to_string())
     }
 
-    fn wanted(
-        &self,
-        name: &SessionName,
-    ) -> Result<(Rc<crate::intent::Intent>, Rc<crate::agents::Agent>), String> {
+    fn wanted(&self, name: &SessionName) -> Result<(Rc<Intent>, Rc<Agent>), String> {
         match self.keeper.borrow().sessions().remove(name).map(|session| session.wanted) {
             Some(Wanted::Valid(intent, agent)) => Ok((intent, agent)),
             Some(Wanted::Refused(why)) => Err(why),
@@ -257,6 +247,26 @@ impl Round {
             Reading::Known(Some(pane)) if !pane.dead => Identity::of(pane.pid).ok(),
             _ => None,
         }
+    }
+
+    /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
+    fn recreate(&self, name: SessionName, repository: PathBuf, intent: &Intent) {
+        let (keeper, wake) = (Rc::clone(&self.keeper), Rc::clone(&self.wake));
+        if !keeper.borrow_mut().recreating.insert(name.clone()) {
+            return;
+        }
+        let worktree = intent.worktree.clone();
+        let branch = intent.branch.clone().unwrap_or_else(|| name.branch().to_owned());
+        info!(guppy_event = "worktree", "{name}: making {} again", worktree.display());
+        tokio::task::spawn_local(async move {
+            let made = act::recreate(&repository, &worktree, &branch).await;
+            let mut keeper = keeper.borrow_mut();
+            keeper.recreating.remove(&name);
+            if let Err(why) = made {
+                keeper.trouble(&name, why);
+            }
+            wake.notify_one();
+        });
     }
 
     /// Asks an address in the background, and wakes the loop with the answer.
@@ -343,48 +353,5 @@ impl Action {
             | Self::Recreate(name) => Some(name),
             Self::Probe(_) => None,
         }
-    }
-}
-
-impl Keeper {
-    /// The pane of a session's agent, as of the last look.
-    pub fn pane(&self, name: &SessionName) -> Option<String> {
-        let seen = self.view.as_ref()?.evidence.sessions.get(name)?;
-        match &seen.pane {
-            Reading::Known(Some(pane)) => Some(pane.id.clone()),
-            Reading::Known(None) | Reading::Unknown(_) => None,
-        }
-    }
-
-    fn to_show(&self) -> Vec<(SessionName, String, decide::Standing)> {
-        let mut due = Vec::new();
-        for (name, standing) in &self.standings {
-            let Some(pane) = self.pane(name) else { continue };
-            let same = self.shown.get(name).is_some_and(|(on, shown)| {
-                *on == pane && shown.state == standing.state && shown.why == standing.why
-            });
-            if !same {
-                due.push((name.clone(), pane, standing.clone()));
-            }
-        }
-        due
-    }
-
-    /// One line for `systemctl status`.
-    fn status(&self) -> String {
-        let count = |wanted: &[State]| {
-            self.standings.values().filter(|standing| wanted.contains(&standing.state)).count()
-        };
-        let all = self.standings.len();
-        let runs = [
-            State::Starting,
-            State::Working,
-            State::Waiting,
-            State::Idle,
-            State::Interrupted,
-            State::Running,
-        ];
-        let held = [State::Unknown, State::Blocked, State::Parked];
-        format!("{} of {all} sessions run, {} are held up", count(&runs), count(&held))
     }
 }

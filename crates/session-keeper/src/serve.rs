@@ -188,7 +188,9 @@ where
             let message = format!("{name} is declared: guppy rm {name}");
             return Err(Error::InvalidArgument { message });
         }
-        keeper.forget(&name).map_err(|message| Error::Failed { message })
+        keeper.forget(&name).map_err(|message| Error::Failed { message })?;
+        self.wake.notify_one();
+        Ok(())
     }
 
     async fn send(

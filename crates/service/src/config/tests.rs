@@ -363,3 +363,17 @@ proptest! {
         prop_assert_eq!(span::parse(&span::format(value)), Ok(value));
     }
 }
+
+#[test]
+fn named_files_are_layers_too_and_those_that_are_not_there_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, last) = (folder.path().join("1.toml"), folder.path().join("2.toml"));
+    fs::write(&first, "warning = \"1min\"\n[tcp]\nfloor = 1\n").unwrap();
+    fs::write(&last, "[tcp]\nfloor = 2\n").unwrap();
+    let files = [first.clone(), folder.path().join("none.toml"), last.clone()];
+    let config = load_files::<Config>(&files).unwrap();
+    assert_eq!((config.warning, config.tcp.floor), (Duration::from_secs(60), 2));
+    fs::write(&last, "\nmode = \"stopp\"\n").unwrap();
+    let said = load_files::<Config>(&files).unwrap_err().to_string();
+    assert!(said.contains("2.toml:2:8:") && said.contains("did you mean \"stop\"?"), "{said}");
+}
