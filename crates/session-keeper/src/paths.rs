@@ -77,9 +77,9 @@ impl Paths {
         self.state.join("rotate").join(name.file_stem())
     }
 
-    /// Why the last step of a start failed, from the process that was to become the agent.
-    pub fn failed(&self, name: &SessionName) -> PathBuf {
-        self.state.join("launch").join(name.file_stem() + ".failed")
+    /// Between the shim and the process that is to become the agent, while it does.
+    pub fn fifo(&self, name: &SessionName) -> PathBuf {
+        self.state.join("launch").join(name.file_stem() + ".fifo")
     }
 
     /// Held by the one shim that a session may have.

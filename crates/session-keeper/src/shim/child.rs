@@ -4,8 +4,8 @@
 
 use std::env::ArgsOs;
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -15,9 +15,8 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, 
 use super::signals::unblock;
 use super::terminal::Terminal;
 
-/// The exit status when it could not become the agent; the reason is in the file that the shim
-/// named.
-pub(super) const NOT_STARTED: u8 = 126;
+/// The exit status when it could not become the agent.
+const NOT_STARTED: u8 = 126;
 
 /// How to become another program, as words of a command line.
 #[derive(Clone, Debug)]
@@ -26,8 +25,8 @@ pub(super) struct Orders {
     pub(super) parent: u32,
     /// [`Group::door`](crate::cgroup::Group::door).
     pub(super) door: OsString,
-    /// Where to write why it failed.
-    pub(super) failed: OsString,
+    /// Where to write why it failed: open until the child becomes the program.
+    pub(super) news: OsString,
     /// The program's path.
     pub(super) program: OsString,
     /// All its words, the first included.
@@ -39,14 +38,14 @@ impl Orders {
     pub(super) fn command(&self, what: &str) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg(what).arg(self.parent.to_string());
-        command.args([&self.door, &self.failed, &self.program]).args(&self.argv);
+        command.args([&self.door, &self.news, &self.program]).args(&self.argv);
         command
     }
 
     fn read(mut words: ArgsOs) -> Option<Self> {
         let parent = words.next()?.to_str()?.parse().ok()?;
-        let (door, failed, program) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { parent, door, failed, program, argv: words.collect() })
+        let (door, news, program) = (words.next()?, words.next()?, words.next()?);
+        Some(Self { parent, door, news, program, argv: words.collect() })
     }
 
     /// Joins the agent's group, bound to the shim's life.
@@ -98,11 +97,15 @@ pub(super) fn become_login(words: ArgsOs) -> ExitCode {
 
 fn become_program(words: ArgsOs, place: impl FnOnce() -> io::Result<()>) -> ExitCode {
     let Some(orders) = Orders::read(words) else { return ExitCode::from(super::USAGE) };
+    // Close-on-exec, as all that std opens.
+    let Ok(mut news) = OpenOptions::new().write(true).open(&orders.news) else {
+        return ExitCode::from(NOT_STARTED);
+    };
     let error = match orders.enter().and_then(|()| place()) {
         Ok(()) => orders.exec(),
         Err(error) => error,
     };
-    let _ = fs::write(&orders.failed, error.to_string());
+    let _ = news.write_all(error.to_string().as_bytes());
     ExitCode::from(NOT_STARTED)
 }
 

@@ -60,7 +60,7 @@ fn try_ask(
     let orders = Orders {
         parent: std::process::id(),
         door: group.door().into(),
-        failed: "/dev/null".into(),
+        news: "/dev/null".into(),
         program: shell.clone(),
         argv: vec![shell.clone(), "-lic".into(), script.into()],
     };
@@ -140,7 +140,8 @@ pub(super) fn ends_a_start(signal: Signal) -> bool {
     matches!(signal, Signal::SIGTERM | Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT)
 }
 
-fn pid(pid: u32) -> Option<Pid> {
+/// As rustix takes it.
+pub(super) fn pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 

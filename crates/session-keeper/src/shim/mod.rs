@@ -34,6 +34,7 @@ mod environment;
 mod lock;
 mod login;
 mod signals;
+mod spawn;
 mod start;
 mod terminal;
 mod watch;

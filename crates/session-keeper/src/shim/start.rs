@@ -2,7 +2,6 @@
 //! without touching anything comes first; what is left of the last agent is ended only when
 //! nothing but the login shell stands between.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,12 +12,12 @@ use rustix::process::{Pid, getppid};
 
 use super::child::Orders;
 use super::environment::{self, Variables};
-use super::lock::{Holder, Lock, make_folder, remove};
+use super::lock::{Holder, Lock, make_folder};
 use super::login::{self, Answer};
 use super::signals::Signals;
 use super::terminal::Terminal;
 use super::watch::{Ended, Watch};
-use super::{REFUSED, Refusal, end};
+use super::{REFUSED, Refusal, end, spawn};
 use crate::cgroup::{Group, Tree};
 use crate::conversation::Conversation;
 use crate::launch::Launch;
@@ -202,25 +201,18 @@ impl Shim<'_> {
                 return Err(self.cancelled(event));
             }
         }
-        let failed = self.paths.failed(self.name);
-        remove(&failed).map_err(|error| Refusal(format!("{}: {error}", failed.display())))?;
+        let fifo = self.paths.fifo(self.name);
         let orders = Orders {
             parent: self.report.shim_pid,
             door: group.door().into(),
-            failed: failed.into(),
+            news: fifo.clone().into(),
             program: program.into(),
             argv: launch.argv.iter().map(Into::into).collect(),
         };
         let mut command = orders.command("--agent");
         command.env_clear().envs(variables).current_dir(&launch.cwd);
-        let spawned = command.spawn().and_then(|child| Identity::of(child.id()));
-        spawned.map_err(|error| {
-            Refusal(format!(
-                "cannot start {} in {}: {error}",
-                program.display(),
-                launch.cwd.display()
-            ))
-        })
+        let shown = format!("{} in {}", program.display(), launch.cwd.display());
+        spawn::agent(&mut command, &fifo, &shown)
     }
 
     /// Writes down who the agent is: for the keeper, and for the shim after a crash of this one.
@@ -253,11 +245,6 @@ impl Shim<'_> {
         self.report.refused = Some(refusal.to_string());
         self.tell(Phase::Refused);
         ExitCode::from(REFUSED)
-    }
-
-    /// Why the child did not become the agent, if it did not.
-    pub(super) fn failure(&self) -> Option<Refusal> {
-        fs::read_to_string(self.paths.failed(self.name)).ok().map(Refusal)
     }
 }
 

@@ -9,7 +9,6 @@ use rustix::process::{
     Pid, Signal as Kill, WaitOptions, WaitStatus, kill_process, kill_process_group, waitpid,
 };
 
-use super::child::NOT_STARTED;
 use super::lock::{Lock, remove};
 use super::signals::Event;
 use super::start::{Held, Shim};
@@ -95,20 +94,12 @@ impl Watch<'_> {
         }
         self.clear(&stopping);
         self.describe(shim, &status, &stopping);
-        let failure = (status.exit_status() == Some(i32::from(NOT_STARTED)))
-            .then(|| shim.failure())
-            .flatten();
-        if failure.is_none() {
-            shim.tell(Phase::Ended);
-        }
+        shim.tell(Phase::Ended);
         for lock in [Some(held.session), held.conversation].into_iter().flatten() {
             lock.release();
         }
         let _ = remove(&shim.paths.rotate(shim.name));
-        match failure {
-            Some(refusal) => Err(refusal),
-            None => Ok(Ended { status }),
-        }
+        Ok(Ended { status })
     }
 
     fn wait(

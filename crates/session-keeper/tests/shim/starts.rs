@@ -29,6 +29,7 @@ fn an_agent_runs_in_its_own_group_in_the_foreground_and_unprotected() {
     let mut pids = world.group("shop/fix").pids().unwrap();
     pids.sort_unstable();
     assert_eq!(pids, [agent, child]);
+    assert_eq!(std::fs::read_dir(world.paths.state.join("launch")).unwrap().count(), 1, "no FIFO");
     assert_eq!(report.cgroup.as_deref(), world.group("shop/fix").path().to_str());
     assert!(proc_file(shim, "cgroup").contains("/server\n"), "{}", proc_file(shim, "cgroup"));
     let score = |pid| proc_file(pid, "oom_score_adj").trim().to_owned();
@@ -48,7 +49,7 @@ fn how_the_agent_ended_is_on_disk_and_in_tmux() {
     let report = world.until_report("shop/exits", 1, Phase::Ended);
     assert_eq!((report.exit_code, report.signal), (Some(3), None));
     assert!(!report.unit_stopping && !report.pane_closed && !report.asked, "{report:?}");
-    world.until_pane("shop/exits", "#{pane_dead_status}", "3");
+    world.until_dead("shop/exits", "#{pane_dead_status}", "3");
     assert!(world.screen("shop/exits").contains("ended with status 3"));
     // Nothing is left of it: no group, no held locks.
     assert!(!world.group("shop/exits").path().exists());
@@ -57,7 +58,7 @@ fn how_the_agent_ended_is_on_disk_and_in_tmux() {
     world.start(&world.launch("shop/signals", &[&agent]));
     let report = world.until_report("shop/signals", 1, Phase::Ended);
     assert_eq!((report.exit_code, report.signal), (None, Some(11)));
-    world.until_pane("shop/signals", "#{pane_dead_signal}", "11");
+    world.until_dead("shop/signals", "#{pane_dead_signal}", "11");
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn a_start_that_cannot_be_is_refused_with_what_to_do() {
         let report = world.until_report(name, start, Phase::Refused);
         let why = report.refused.unwrap();
         assert!(why.contains(wanted), "{name}: {why}");
-        world.until_pane(name, "#{pane_dead_status}", "75");
+        world.until_dead(name, "#{pane_dead_status}", "75");
         until(&format!("the reason on the screen of {name}: {}", world.screen(name)), || {
             world.screen(name).contains("is not started")
         });

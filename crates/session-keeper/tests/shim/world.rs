@@ -2,7 +2,6 @@
 //! tmux server that was started by the program that the unit starts. All of it ends with the value.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -52,7 +51,7 @@ impl World {
             ("guppy-session-shim", env!("CARGO_BIN_EXE_guppy-session-shim")),
             ("guppy-tmux-server", env!("CARGO_BIN_EXE_guppy-tmux-server")),
         ] {
-            fs::copy(from, folder.path().join("bin").join(program)).unwrap();
+            copy(Path::new(from), &folder.path().join("bin").join(program));
         }
         let tree = delegate(folder.path());
         let paths = Paths {
@@ -155,14 +154,14 @@ impl World {
         String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// Waits until a pane's format reads so: `pane_dead` comes before the status does.
-    pub(crate) fn until_pane(&self, session: &str, format: &str, wanted: &str) {
-        let begin = Instant::now();
-        while self.pane(session, format) != wanted {
-            let found = self.pane(session, format);
-            assert!(begin.elapsed() < PATIENCE, "{session}: {format} is {found:?}, not {wanted}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    /// Waits until a dead pane's format reads so. tmux may have lost the SIGCHLD: libutempter, which
+    /// it calls when a terminal closes, takes all of that moment for its own. The end of any job of
+    /// the server's makes it look again, and that is what the keeper does.
+    pub(crate) fn until_dead(&self, session: &str, format: &str, wanted: &str) {
+        until(&format!("{session}: {format} to be {wanted}"), || {
+            self.tmux(&["run-shell", "-b", "true"]);
+            self.pane(session, format) == wanted
+        });
     }
 
     /// What stands in a pane.
@@ -177,7 +176,10 @@ impl World {
 
     /// A file of the user's.
     pub(crate) fn file(&self, path: &Path, text: &str, mode: u32) -> PathBuf {
-        fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+        let draft = path.with_extension("draft");
+        fs::write(&draft, text).unwrap();
+        copy(&draft, path);
+        fs::remove_file(&draft).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         chown(path, Some(UID), Some(UID)).unwrap();
         path.to_owned()
@@ -313,6 +315,14 @@ fn delegate(folder: &Path) -> Tree {
         chown(root.join(file), Some(UID), Some(UID)).unwrap();
     }
     Tree::of_unit(&root)
+}
+
+/// By a process of its own: while this one has a file open for writing, a fork of another test's
+/// may have it too, and nobody may execute it then (ETXTBSY).
+fn copy(from: &Path, to: &Path) {
+    assert!(
+        Command::new("cp").args(["--", from.to_str().unwrap()]).arg(to).status().unwrap().success()
+    );
 }
 
 /// Waits until it is so.
