@@ -1,0 +1,8 @@
+//! guppy-session-keeper: agents, real and scripted, each in its own conversation with a provider
+//! that remembers nothing.
+
+mod agents;
+mod faults;
+mod pane;
+mod provider;
+mod real;
