@@ -5,6 +5,7 @@
 //!
 //! * [`Image`]: Debian 12 or 13, built once and cached outside the checkout.
 //! * [`Vm`]: a full virtual machine; [`Snapshot`]: the same machine, resumed in a moment.
+//! * [`volatile_disk`]: a disk that loses at a power cut what was not flushed.
 //! * [`Namespace`] and [`Switch`]: hosts without a kernel of their own, and the links between all.
 //! * [`Container`]: the image's tree, booted under systemd-nspawn.
 //! * [`AptRepo`]: `.deb` files served to a guest's apt.
@@ -31,6 +32,7 @@ mod seed;
 pub mod ssh;
 pub mod terminal;
 pub mod vm;
+pub mod volatile_disk;
 pub mod wait;
 
 pub use apt_repo::AptRepo;

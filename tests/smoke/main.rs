@@ -3,3 +3,4 @@
 mod container;
 mod frozen;
 mod power;
+mod volatile;

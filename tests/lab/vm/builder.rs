@@ -1,13 +1,16 @@
 //! A machine before its first boot.
 
-use anyhow::Result;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 
 use super::Vm;
 use super::qemu::{NicPlan, Plan};
-use crate::cache;
 use crate::image::Image;
 use crate::namespace::Switch;
 use crate::seed::Seed;
+use crate::{cache, process};
 
 /// Describes a machine. Defaults: 1 GiB, two processors, no link, no cloud-init.
 #[derive(Debug, Clone)]
@@ -75,6 +78,14 @@ impl VmBuilder {
         self
     }
 
+    /// `/home`, with what the image has in it, on a disk of its own that loses at
+    /// [`Vm::power_cut`] what was not flushed; its size in MiB.
+    #[must_use]
+    pub fn volatile_home(mut self, mebibytes: u32) -> Self {
+        self.plan.volatile_home = mebibytes;
+        self
+    }
+
     /// Words appended to the kernel's command line.
     #[must_use]
     pub fn kernel_arguments(mut self, words: &str) -> Self {
@@ -132,12 +143,30 @@ impl VmBuilder {
         self.settle_addresses()?;
         self.plan.seed = self.seed.is_some();
         let (seed, network) = (self.seed, self.plan.network_config());
+        let (image, home) = (self.image.clone(), self.plan.volatile_home);
         let disk = (&*self.image.disk(), "raw");
         let parts = (self.image, self.plan, self.switches);
         let mut vm = Vm::on_disk(parts, disk, |place, name| {
+            if home > 0 {
+                make_home(&image, &place.join("home.img"), home)?;
+            }
             seed.map_or(Ok(()), |seed| seed.write(&place.join("seed.iso"), name, &network))
         })?;
         vm.power_on(None)?;
         Ok(vm)
     }
+}
+
+/// An ext4 file system with the image's `/home` in it.
+fn make_home(image: &Image, disk: &Path, mebibytes: u32) -> Result<()> {
+    let file = fs::File::create(disk).context("cannot make the home's disk")?;
+    file.set_len(u64::from(mebibytes) << 20).context("cannot size the home's disk")?;
+    let (from, disk) = (image.tree().join("home"), disk.to_string_lossy());
+    // The features that both releases' kernels and e2fsprogs know, as the image's own disk.
+    let features = ["-O", "^metadata_csum_seed,^orphan_file"];
+    let whole = ["-E", "lazy_itable_init=0,lazy_journal_init=0"];
+    // Blocks as large as the disk's: a small disk would get smaller ones.
+    let kind = ["-q", "-t", "ext4", "-b", "4096", "-L", "home", "-d", &from.to_string_lossy()];
+    process::host("mke2fs", &[&kind[..], &features, &whole, &[&disk]].concat())?;
+    Ok(())
 }

@@ -25,6 +25,7 @@ use crate::agent::Agent;
 use crate::image::Image;
 use crate::namespace::Switch;
 use crate::scenario::{self, Keepable};
+use crate::volatile_disk::VolatileDisk;
 use crate::{ledger, process};
 use qemu::{Plan, Qemu};
 
@@ -40,6 +41,8 @@ pub struct Vm {
     plan: Plan,
     switches: Vec<Switch>,
     agent: Agent,
+    /// The disk below `/home`, from the first boot on, if it has one that loses what is unflushed.
+    home: Option<VolatileDisk>,
     /// None while it is switched off.
     qemu: Option<Qemu>,
     /// Power events up to here have been told to the test.
@@ -106,6 +109,7 @@ impl Vm {
             image,
             plan,
             switches,
+            home: None,
             qemu: None,
             seen: AtomicUsize::new(0),
             took: Duration::ZERO,
@@ -115,6 +119,10 @@ impl Vm {
     /// Starts qemu on the machine's disk and waits for the guest agent.
     fn power_on(&mut self, state: Option<&Path>) -> Result<()> {
         let start = Instant::now();
+        if self.plan.volatile_home > 0 && self.home.is_none() {
+            let (file, socket) = (self.place.join("home.img"), self.place.join("home.sock"));
+            self.home = Some(VolatileDisk::serve(&file, &socket)?);
+        }
         let qemu =
             Qemu::start(&self.place, &self.name, &self.image, &self.plan, &self.switches, state)?;
         self.qemu = Some(qemu);
@@ -163,6 +171,7 @@ impl Drop for Vm {
             name: self.name.clone(),
             place: self.place.clone(),
             switches: std::mem::take(&mut self.switches),
+            home: self.home.take(),
             qemu: Some(qemu),
         }));
     }
@@ -173,6 +182,8 @@ struct Ended {
     name: String,
     place: PathBuf,
     switches: Vec<Switch>,
+    /// Served by this process: a machine that is kept has no home once the test has ended.
+    home: Option<VolatileDisk>,
     qemu: Option<Qemu>,
 }
 
@@ -199,6 +210,7 @@ impl Drop for Ended {
     fn drop(&mut self) {
         if let Some(qemu) = self.qemu.take() {
             drop(qemu);
+            drop(self.home.take());
             ledger::leave(&self.place);
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Vm;
 use crate::qmp::Event;
+use crate::volatile_disk::{Cut, VolatileDisk};
 
 /// A machine that switched itself off.
 #[derive(Debug, Clone, Copy)]
@@ -115,10 +116,13 @@ impl Vm {
     }
 
     /// Pulls the plug: nothing in the guest learns of it. [`Self::start_again`] switches it on.
-    pub fn power_cut(&self) -> Result<()> {
+    ///
+    /// A volatile home loses now what was not flushed, and how much that was is given. The root
+    /// disk loses nothing that had left the guest's memory.
+    pub fn power_cut(&self) -> Result<Option<Cut>> {
         self.running()?.kill();
         self.agent.forget();
-        Ok(())
+        self.home.as_ref().map(VolatileDisk::cut).transpose()
     }
 
     /// Presses the power button (ACPI).

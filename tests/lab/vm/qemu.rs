@@ -52,6 +52,8 @@ pub(super) struct Plan {
     pub(super) sleeps: bool,
     /// Whether there is a seed disk.
     pub(super) seed: bool,
+    /// Size in MiB of the volatile disk below `/home`; none with 0.
+    pub(super) volatile_home: u32,
 }
 
 impl Default for Plan {
@@ -63,6 +65,7 @@ impl Default for Plan {
             arguments: String::new(),
             sleeps: false,
             seed: false,
+            volatile_home: 0,
         }
     }
 }
@@ -71,7 +74,8 @@ impl Plan {
     pub(super) fn to_json(&self) -> String {
         let nics: Vec<&str> = self.nics.iter().map(|nic| nic.address.as_str()).collect();
         json!({ "memory": self.memory, "cpus": self.cpus, "nics": nics,
-            "arguments": self.arguments, "sleeps": self.sleeps, "seed": self.seed })
+            "arguments": self.arguments, "sleeps": self.sleeps, "seed": self.seed,
+            "volatile_home": self.volatile_home })
         .to_string()
     }
 
@@ -90,6 +94,7 @@ impl Plan {
                 .to_owned(),
             sleeps: value.get("sleeps").and_then(Value::as_bool).unwrap_or_default(),
             seed: value.get("seed").and_then(Value::as_bool).unwrap_or_default(),
+            volatile_home: u32::try_from(number("volatile_home"))?,
         })
     }
 
@@ -115,6 +120,10 @@ impl Plan {
             for (number, nic) in self.nics.iter().enumerate() {
                 let _ = write!(words, " ip={}:::255.255.0.0::eth{number}:none", nic.address);
             }
+        }
+        if self.volatile_home > 0 {
+            // Read by the initrd: the first disk is the root's, a seed's comes before this one.
+            words.push_str(if self.seed { " lab.home=/dev/vdc" } else { " lab.home=/dev/vdb" });
         }
         format!("{words} {}", self.arguments.trim())
     }
@@ -236,6 +245,12 @@ fn line(place: &Path, image: &Image, plan: &Plan, taps: &[String]) -> Vec<String
     if plan.seed {
         add("-drive", format!("file={},if=none,id=seed,format=raw,readonly=on", at("seed.iso")));
         add("-device", "virtio-blk-pci,drive=seed".into());
+    }
+    if plan.volatile_home > 0 {
+        let server = format!("server.type=unix,server.path={}", at("home.sock"));
+        add("-blockdev", format!("driver=nbd,node-name=home,{server}"));
+        // The guest is told of the cache, or it would not flush.
+        add("-device", "virtio-blk-pci,drive=home,write-cache=on".into());
     }
     let console = format!(
         "socket,id=console,path={},server=on,wait=off,logfile={},logappend=on",

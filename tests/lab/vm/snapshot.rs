@@ -54,7 +54,7 @@ impl Vm {
             }
         })?;
         // Written out and let go by qemu, so a plain copy is whole.
-        for name in ["disk.qcow2", "seed.iso"] {
+        for name in ["disk.qcow2", "seed.iso", "home.img"] {
             let from = self.place.join(name);
             if from.exists() {
                 process::host(
@@ -135,6 +135,12 @@ impl Snapshot {
         let mut vm = Vm::on_disk(parts, (&disk, "qcow2"), |place, _| {
             if seed.exists() {
                 fs::copy(&seed, place.join("seed.iso")).context("cannot copy the seed")?;
+            }
+            let home = self.folder.join("home.img");
+            if home.exists() {
+                let copy = place.join("home.img");
+                let (home, copy) = (home.to_string_lossy(), copy.to_string_lossy());
+                process::host("cp", &["--sparse=always", &home, &copy])?;
             }
             Ok(())
         })?;
