@@ -52,6 +52,7 @@ fn comes_back(agent: Agent) -> Result<()> {
     pane.ask(TOLD)?;
     pane.wait_screen("the first answer", |screen| screen.contains(NOTED))?;
     let first = provider.wait_asked(TOLD, SOON)?;
+    lab::wait::until_true("the turn to be written down", SOON, || agent.has_written(&home, NOTED))?;
     pane.kill()?;
 
     let id = agent.conversation(&programs, &home)?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::pane::Pane;
 use crate::provider::Provider;
-use crate::real::{Agent, installed};
+use crate::real::{Agent, CLAUDE_ID, installed};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -31,7 +31,6 @@ fn claude_cut_in_mid_turn_has_the_turns_before_it() {
         pane.ask("tell me a story")?;
         let cut = provider.wait_asked("tell me a story", SOON)?;
         ensure!(cut.answer.is_none(), "answered: {cut:?}");
-        // It writes a turn down a moment after it has sent it: killed in between, it has lost it.
         lab::wait::until_true("the turn to be written down", SOON, || {
             agent.has_written(&home, "tell me a story")
         })?;
@@ -48,6 +47,56 @@ fn claude_cut_in_mid_turn_has_the_turns_before_it() {
         let next = provider.wait_asked("what was your word?", SOON)?;
         ensure!(next.carries("user", "tell me a story"), "the cut turn is gone: {next:?}");
         drop(pane);
+        ledger::leave(&home);
+        Ok(())
+    });
+}
+
+/// Killed within some tens of milliseconds of its first prompt, claude leaves such a transcript:
+/// it has said its modes and no turn. A power cut may leave an empty one.
+#[test]
+fn claude_neither_begins_nor_resumes_a_conversation_without_turns() {
+    scenario(|| {
+        let (programs, agent) = (installed()?, Agent::Claude);
+        let host = Namespace::new()?;
+        let provider = Provider::start(&host)?;
+        let (home, _) = ledger::place("gh")?;
+        agent.settle(&home, &provider.url())?;
+        let told = |words: &[&str]| {
+            let mut command = host.command("env");
+            command.args(["-i", "PATH=/usr/bin:/bin"]).arg(format!("HOME={}", home.display()));
+            let environment = agent.environment(&provider.url());
+            command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
+            command.arg(programs.join("claude")).args(words).args(["-p", "your word is elder"]);
+            command.current_dir(home.join("work"));
+            lab::process::run(command, b"", SOON)
+        };
+        let work = home.join("work").display().to_string();
+        let folder = work.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let folder = home.join(".claude/projects").join(folder);
+        let transcript = folder.join(format!("{CLAUDE_ID}.jsonl"));
+        std::fs::create_dir_all(&folder)?;
+        let modes = format!(
+            "{}\n{}\n",
+            json!({ "type": "mode", "mode": "normal", "sessionId": CLAUDE_ID }),
+            json!({ "type": "permission-mode", "permissionMode": "default",
+                "sessionId": CLAUDE_ID })
+        );
+        for content in [modes, String::new()] {
+            std::fs::write(&transcript, content)?;
+            let resumed = told(&["--resume", CLAUDE_ID])?;
+            let said = format!("{}{}", resumed.stdout, resumed.stderr);
+            let why = "No conversation found with session ID";
+            ensure!(resumed.status == 1 && said.contains(why), "{resumed:?}");
+            let begun = told(&["--session-id", CLAUDE_ID])?;
+            let said = format!("{}{}", begun.stdout, begun.stderr);
+            ensure!(begun.status == 1 && said.contains("is already in use"), "{begun:?}");
+        }
+        ensure!(provider.requests()?.is_empty(), "{:?}", provider.requests()?);
+        // With the file away the id is new again.
+        std::fs::remove_file(&transcript)?;
+        ensure!(told(&["--session-id", CLAUDE_ID])?.ok()?.contains("Noted: elder."));
+        ensure!(agent.has_written(&home, "elder")?);
         ledger::leave(&home);
         Ok(())
     });

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use lab::{cache, process};
 use serde_json::{Value, json};
 
 /// The key that the stub takes: any. An agent must be told that it is approved, by its end.
 const KEY: &str = "sk-ant-test-0123456789-abcdefghijklmnop";
 /// The conversation that claude is told to begin.
-const CLAUDE_ID: &str = "5e551000-0000-4000-8000-000000000001";
+pub(crate) const CLAUDE_ID: &str = "5e551000-0000-4000-8000-000000000001";
 
 /// An agent of others'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,15 +173,24 @@ impl Agent {
         }
     }
 
-    /// Whether claude's or codex's transcript in a home holds a text.
+    /// Whether what the agent keeps of its conversations in a home holds a text.
+    ///
+    /// Each writes a turn down a moment after it is said and shown; until then a kill loses it.
     pub(crate) fn has_written(self, home: &Path, text: &str) -> Result<bool> {
-        let folder = match self {
-            Self::Claude => ".claude/projects",
-            Self::Codex => ".codex/sessions",
-            Self::OpenCode | Self::Aider => bail!("{} has no such transcript", self.name()),
+        let files = match self {
+            Self::Claude => files_below(&home.join(".claude/projects"), "jsonl")?,
+            Self::Codex => files_below(&home.join(".codex/sessions"), "jsonl")?,
+            // A database, and what is not yet in it: neither packs its text.
+            Self::OpenCode => ["opencode.db", "opencode.db-wal"]
+                .map(|name| home.join(".local/share/opencode").join(name))
+                .to_vec(),
+            Self::Aider => vec![home.join("history.md")],
         };
-        let transcripts = files_below(&home.join(folder), "jsonl")?;
-        Ok(fs::read_to_string(only(&transcripts)?)?.contains(text))
+        let holds = |file: &PathBuf| -> Result<bool> {
+            let bytes = fs::read(file).with_context(|| format!("no {}", file.display()))?;
+            Ok(bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+        };
+        files.iter().map(holds).try_fold(false, |any, one| Ok(any | one?))
     }
 
     /// The conversation's id, as the agent has left it on the disk: what a keeper would go by.
