@@ -6,3 +6,4 @@ mod faults;
 mod pane;
 mod provider;
 mod real;
+mod scripted;

@@ -85,12 +85,18 @@ impl<'a> Pane<'a> {
         shown.with_context(|| format!("the pane shows:\n{}", self.screen().unwrap_or_default()))
     }
 
-    /// Gives a prompt as a person pastes it: Enter only once the whole of it is shown.
+    /// Gives a prompt as a person pastes it: Enter only once the end of it is shown.
     pub(crate) fn ask(&self, prompt: &str) -> Result<()> {
         self.typed(&["load-buffer", "-b", "prompt", "-"], prompt.as_bytes())?;
         self.tmux(&["paste-buffer", "-p", "-d", "-b", "prompt", "-t", "pane"])?;
-        self.wait_screen("the prompt to be shown", |screen| screen.contains(prompt))?;
+        let end = prompt.lines().last().unwrap_or_default();
+        self.wait_screen("the prompt to be shown", |screen| screen.contains(end))?;
         self.tmux(&["send-keys", "-t", "pane", "Enter"]).map(drop)
+    }
+
+    /// Presses keys, in tmux's names for them.
+    pub(crate) fn keys(&self, keys: &[&str]) -> Result<()> {
+        self.tmux(&[&["send-keys", "-t", "pane"], keys].concat()).map(drop)
     }
 
     fn field(&self, format: &str) -> Result<String> {
