@@ -29,7 +29,7 @@ impl Stage {
         stage.trust(&[&stage.home.join("work")])?;
         let log = stage.home.join("hooks").display().to_string();
         let hook = json!([{ "hooks": [{ "type": "command",
-            "command": format!("{{ cat; echo; }} >>{log}") }] }]);
+            "command": format!("event=$(cat); printf '%s\\n' \"$event\" >>{log}") }] }]);
         let events = ["SessionStart", "SessionEnd", "UserPromptSubmit", "PermissionRequest"];
         let events = events.into_iter().chain(["Stop", "StopFailure"]);
         let hooks: serde_json::Map<_, _> =
@@ -321,8 +321,11 @@ fn it_is_as_stubborn_as_it_is_told_and_so_are_its_children() {
         pane.kill()?;
         // It goes on: as a zombie it would have no command line.
         let alive = fs::read_to_string(format!("/proc/{orphan}/cmdline"))?;
+        let stat = fs::read_to_string(format!("/proc/{orphan}/stat"))?;
         lab::process::host("kill", &["-KILL", &orphan])?;
         ensure!(alive.contains("SIGHUP"), "the orphan has gone with the agent");
+        let session = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(3));
+        ensure!(session == Some(orphan.as_str()), "in the agent's own session: {stat}");
         Ok(())
     });
 }
