@@ -2,7 +2,9 @@
 //! that remembers nothing.
 
 mod agents;
+mod cut;
 mod faults;
+mod machine;
 mod pane;
 mod provider;
 mod real;

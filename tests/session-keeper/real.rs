@@ -51,16 +51,10 @@ impl Agent {
         }
     }
 
-    /// Writes into a new home what a person answers at an agent's first start, and where its
-    /// provider is.
-    pub(crate) fn settle(self, home: &Path, url: &str) -> Result<()> {
-        let work = home.join("work");
-        let write = |path: &str, text: String| -> Result<()> {
-            let path = home.join(path);
-            fs::create_dir_all(path.parent().unwrap_or(home))?;
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        fs::create_dir_all(&work)?;
+    /// The files of a new home, below it: what a person answers at an agent's first start, and
+    /// where its provider is.
+    pub(crate) fn settings(self, home: &Path, url: &str) -> Vec<(&'static str, String)> {
+        let work = home.join("work").display().to_string();
         match self {
             Self::Claude => {
                 // It knows a key by its last twenty characters.
@@ -68,9 +62,9 @@ impl Agent {
                 let text = json!({
                     "hasCompletedOnboarding": true,
                     "customApiKeyResponses": { "approved": [end], "rejected": [] },
-                    "projects": { work.display().to_string(): { "hasTrustDialogAccepted": true } },
+                    "projects": { work: { "hasTrustDialogAccepted": true } },
                 });
-                write(".claude.json", text.to_string())
+                vec![(".claude.json", text.to_string())]
             }
             Self::Codex => {
                 let text = format!(
@@ -78,10 +72,9 @@ impl Agent {
                      check_for_update_on_startup = false\n\
                      [model_providers.stub]\nname = \"stub\"\nbase_url = \"{url}/v1\"\n\
                      env_key = \"STUB_KEY\"\nwire_api = \"responses\"\n\
-                     [projects.\"{}\"]\ntrust_level = \"trusted\"\n",
-                    work.display()
+                     [projects.\"{work}\"]\ntrust_level = \"trusted\"\n"
                 );
-                write(".codex/config.toml", text)
+                vec![(".codex/config.toml", text)]
             }
             Self::OpenCode => {
                 let text = json!({
@@ -95,10 +88,21 @@ impl Agent {
                         } },
                     } },
                 });
-                write(".config/opencode/opencode.json", text.to_string())
+                vec![(".config/opencode/opencode.json", text.to_string())]
             }
-            Self::Aider => Ok(()),
+            Self::Aider => vec![],
         }
+    }
+
+    /// Makes a home on this machine, with its [`Self::settings`] and a folder `work`.
+    pub(crate) fn settle(self, home: &Path, url: &str) -> Result<()> {
+        fs::create_dir_all(home.join("work"))?;
+        for (name, text) in self.settings(home, url) {
+            let path = home.join(name);
+            fs::create_dir_all(path.parent().unwrap_or(home))?;
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// The environment that it is started with.
