@@ -263,6 +263,18 @@ fn a_stop_ends_the_agent_and_a_restart_is_no_crash() {
 }
 
 #[test]
+fn a_rotation_that_was_learned_only_now_is_looked_up_before_the_start() {
+    let mut world = running();
+    std::rc::Rc::make_mut(&mut world.agent).probe.clear();
+    // To a conversation without a transcript, and down at once: the look before it saw neither.
+    world.clear("a/0");
+    world.server_ends(true, false);
+    world.server_starts();
+    world.pass(MINUTE);
+    assert_eq!((world.state("a/0"), world.wrongs.clone()), (State::Idle, vec![]));
+}
+
+#[test]
 fn without_autostart_it_waits_for_a_person_in_each_boot() {
     let mut world = World::new("claude", 1);
     world.intend(|intent| intent.autostart = false);
