@@ -9,3 +9,4 @@ mod pane;
 mod provider;
 mod real;
 mod scripted;
+mod unit;

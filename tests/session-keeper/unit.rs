@@ -1,0 +1,236 @@
+//! The units and the package under a real systemd, in a container: what an upgrade leaves alone,
+//! what the server's end leaves behind, whom the sockets shut out, what a purge leaves.
+//!
+//! A container has this machine's kernel and what it has left of control groups: limits may not be
+//! kept in it, so what needs them has a machine of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::{AptRepo, Container, Image, Release, Switch, scenario, wait};
+
+use crate::machine::LONG;
+
+/// A shell that is deaf to all that may be ignored.
+const DEAF: &str = "trap '' HUP TERM; while :; do sleep 1; done";
+
+struct Box {
+    container: Container,
+    _repository: AptRepo,
+    _switch: Switch,
+}
+
+/// One session's processes, as numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pids {
+    server: String,
+    shim: String,
+    agent: String,
+}
+
+impl Box {
+    fn each(body: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+        for release in Release::of_this_run() {
+            body(&mut Self::boot(*release)?).context(release.name())?;
+        }
+        Ok(())
+    }
+
+    /// A box with the role, two users, and a keeper for one of them that keeps one shell.
+    fn boot(release: Release) -> Result<Self> {
+        let switch = Switch::new()?;
+        let repository = AptRepo::serve_built(&switch)?;
+        let container = Container::boot(&Image::of(release)?, &switch)?;
+        let it = Self { container, _repository: repository, _switch: switch };
+        it.container
+            .write_file("/etc/apt/sources.list.d/guppy.list", it._repository.source().as_bytes())?;
+        it.sh("apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y guppy-control-plane </dev/null")?;
+        it.sh("useradd -m -s /bin/bash alice && useradd -m -s /bin/bash bob")?;
+        it.intent("shop+fix", "")?;
+        it.sh("systemctl enable --now guppy-session-keeper@alice.service")?;
+        it.until_started("shop+fix")?;
+        Ok(it)
+    }
+
+    fn sh(&self, shell: &str) -> Result<String> {
+        self.container.sh_within(LONG, shell)?.ok()
+    }
+
+    /// As a login over ssh would run it.
+    fn alice(&self, shell: &str) -> Result<String> {
+        let quoted = shell.replace('\'', r"'\''");
+        self.sh(&format!("cd / && runuser -u alice -- sh -c '{quoted}'"))
+    }
+
+    fn intent(&self, stem: &str, argv: &str) -> Result<()> {
+        let folder = "/home/alice/.config/guppy/sessions.d";
+        let text = format!("agent = \"shell\"\nworktree = \"/home/alice\"\nargv = [{argv}]\n");
+        self.container.write_file(&format!("{folder}/{stem}.toml"), text.as_bytes())?;
+        self.sh("chown -R alice: /home/alice/.config").map(drop)
+    }
+
+    /// A field of what the shim has left; Null where it has left nothing.
+    fn report(&self, stem: &str, field: &str) -> Result<serde_json::Value> {
+        let file = format!("/home/alice/.local/state/guppy/reports/{stem}.json");
+        let text = self.container.sh(&format!("cat {file}"))?.stdout;
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        Ok(report.get(field).cloned().unwrap_or_default())
+    }
+
+    fn until_started(&self, stem: &str) -> Result<()> {
+        wait::until_true(&format!("{stem} to run"), LONG, || {
+            Ok(self.report(stem, "phase")? == "started")
+        })
+        .with_context(|| {
+            let journal = self.container.sh("journalctl --no-pager -u 'guppy*' | tail -40");
+            format!("{:?} {journal:?}", self.report(stem, "refused"))
+        })
+    }
+
+    fn pids(&self, stem: &str) -> Result<Pids> {
+        let server = self.sh("systemctl show -P MainPID guppy-tmux@alice.service")?;
+        let shim = self.report(stem, "shim_pid")?.to_string();
+        Ok(Pids { server, shim, agent: self.report(stem, "pid")?.to_string() })
+    }
+
+    fn is_alive(&self, pid: &str) -> Result<bool> {
+        Ok(self.container.sh(&format!("kill -0 {pid}"))?.status == 0)
+    }
+}
+
+#[test]
+fn a_session_is_where_it_belongs_and_is_its_users_alone() {
+    scenario(|| {
+        Box::each(|it| {
+            let unit = "/guppy.slice/guppy-tmux@alice.service";
+            let pids = it.pids("shop+fix")?;
+            for (pid, leaf) in
+                [(&pids.server, "server"), (&pids.shim, "server"), (&pids.agent, "agent-shop+fix")]
+            {
+                let group = it.sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"))?;
+                ensure!(group == format!("{unit}/{leaf}"), "{pid}: {group}");
+            }
+            let keeper =
+                it.sh("systemctl show -P ControlGroup guppy-session-keeper@alice.service")?;
+            ensure!(!keeper.contains("guppy-tmux@"), "the keeper is in {keeper}");
+            ensure!(it.alice("tmux -N list-sessions -F '#{session_name}'")?.contains("shop/fix"));
+            // tmux 3.4 and later would have moved the pane to a scope.
+            let server = it.sh(&format!("tr '\\0' '\\n' </proc/{}/environ", pids.server))?;
+            ensure!(
+                !server.contains("XDG_RUNTIME_DIR") && !server.contains("NOTIFY_SOCKET"),
+                "{server}"
+            );
+
+            let socket = "/run/guppy/session-keeper/alice.sock";
+            let mode = it.sh(&format!("stat -c '%a %U' {socket}"))?;
+            ensure!(mode == "600 alice", "{mode}");
+            let uid = it.sh("id -u alice")?;
+            for forbidden in [
+                format!("tmux -N -S /tmp/tmux-{uid}/default list-sessions"),
+                format!("test -w {socket}"),
+                "cat /home/alice/.local/state/guppy/reports/shop+fix.json".to_owned(),
+                format!("echo 0 >/sys/fs/cgroup{unit}/agent-shop+fix/cgroup.procs"),
+            ] {
+                let said =
+                    it.container.sh(&format!("cd / && runuser -u bob -- sh -c '{forbidden}'"))?;
+                ensure!(said.status != 0, "bob may: {forbidden}: {said:?}");
+            }
+            // The cap of all of them is root's.
+            let lift = format!("echo max >/sys/fs/cgroup{unit}/memory.max");
+            ensure!(it.alice(&lift).is_err(), "alice lifts the unit's cap");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn an_upgrade_replaces_the_keeper_and_leaves_agents_alone() {
+    scenario(|| {
+        Box::each(|it| {
+            let before = it.pids("shop+fix")?;
+            let keeper = || it.sh("systemctl show -P MainPID guppy-session-keeper@alice.service");
+            let old = keeper()?;
+            // The same package with a higher number.
+            it.sh("cd $(mktemp -d) && apt-get -qq download guppy-session-keeper && \
+                   dpkg-deb -R guppy-session-keeper_*.deb t && \
+                   sed -i 's/^Version: .*/Version: 99/' t/DEBIAN/control && \
+                   dpkg-deb --root-owner-group -Znone -b t up.deb && \
+                   DEBIAN_FRONTEND=noninteractive dpkg -i up.deb </dev/null")?;
+            ensure!(keeper()? != old, "the old keeper still runs");
+            ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
+            it.sh("systemctl daemon-reload && systemctl daemon-reexec && systemctl restart systemd-logind")?;
+            ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
+            for pid in [&before.server, &before.shim, &before.agent] {
+                ensure!(it.is_alive(pid)?, "{pid} of {before:?}");
+            }
+            // A shim from before the upgrade still ends and reports as it should.
+            it.sh(&format!("kill -TERM {}", before.shim))?;
+            wait::until_true(
+                "the report",
+                LONG,
+                || Ok(it.report("shop+fix", "phase")? == "ended"),
+            )?;
+            ensure!(
+                it.report("shop+fix", "asked")? == true,
+                "{:?}",
+                it.report("shop+fix", "exit_code")?
+            );
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_server_that_is_killed_or_restarted_leaves_no_agent_behind() {
+    scenario(|| {
+        Box::each(|it| {
+            it.intent("shop+deaf", &format!("\"-c\", {DEAF:?}"))?;
+            it.sh("systemctl restart guppy-session-keeper@alice.service")?;
+            it.until_started("shop+deaf")?;
+            let mut before = it.pids("shop+deaf")?;
+            for end in [
+                "kill -KILL $(systemctl show -P MainPID guppy-tmux@alice.service)",
+                "systemctl restart guppy-tmux@alice.service",
+            ] {
+                let start = it.report("shop+deaf", "start")?.as_u64();
+                it.sh(end)?;
+                wait::until_true("another server", LONG, || {
+                    let pid = it.pids("shop+deaf")?.server;
+                    Ok(pid != before.server && pid != "0")
+                })?;
+                ensure!(!it.is_alive(&before.agent)?, "after `{end}` {before:?} has an agent");
+                // Due again, and back.
+                wait::until_true("the agent to be back", LONG, || {
+                    let now = it.report("shop+deaf", "start")?.as_u64();
+                    Ok(it.report("shop+deaf", "phase")? == "started" && now > start)
+                })?;
+                before = it.pids("shop+deaf")?;
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_purge_ends_no_session_and_leaves_nothing_of_the_packages() {
+    scenario(|| {
+        Box::each(|it| {
+            let before = it.pids("shop+fix")?;
+            it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
+            ensure!(it.is_alive(&before.agent)?, "whoever typed this in a pane has lost it");
+            it.sh("systemctl stop guppy-tmux@alice.service")?;
+            wait::until_true("the agent to end", Duration::from_secs(60), || {
+                Ok(!it.is_alive(&before.agent)?)
+            })?;
+            let left = it.sh(
+                "find / -xdev \\( -name '*guppy*' -o -name 'session-keeper*' \\) -not -path '/proc/*' -not -path '/sys/*' \
+                 -not -path '/home/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' \
+                 -not -path '/etc/apt/*' 2>/dev/null; ls -d /run/*guppy* 2>/dev/null; \
+                 systemctl list-units --all --no-legend --state=active,failed 'guppy*'",
+            )?;
+            ensure!(left.is_empty(), "left behind:\n{left}");
+            // What is in a home is its user's.
+            it.sh("test -s /home/alice/.config/guppy/sessions.d/shop+fix.toml").map(drop)
+        })
+    });
+}
