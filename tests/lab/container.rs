@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::image::Image;
 use crate::namespace::{Namespace, Switch};
@@ -66,38 +66,61 @@ impl Container {
         fs::write(root.join("etc/cloud/cloud-init.disabled"), "")?;
         prepare(&root)?;
 
+        let mut container = Self {
+            name,
+            place,
+            namespace: Some(namespace),
+            nspawn: None,
+            init: 0,
+            took: Duration::ZERO,
+        };
+        container.start()?;
+        Ok(container)
+    }
+
+    fn start(&mut self) -> Result<()> {
         let start = Instant::now();
-        ledger::note_cgroup(&cgroup(&name))?;
+        ledger::note_cgroup(&cgroup(&self.name))?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "bash", "-c", START]);
-        command.env("NAME", &name).env("ROOT", &root);
-        command.env("NET", format!("/run/netns/{}", namespace.name()));
+        command.env("NAME", &self.name).env("ROOT", self.root());
+        let network = self.namespace.as_ref().map_or("", Namespace::name);
+        command.env("NET", format!("/run/netns/{network}"));
         command.stdin(std::process::Stdio::null());
-        let log = fs::File::create(place.join("console.log")).context("cannot make the log")?;
-        command.stdout(log.try_clone()?).stderr(log);
-        let mut nspawn = Spawned::start(&mut command)?;
-        let log = place.join("console.log");
-        let init = wait::until("the container's first process", Duration::from_secs(20), || {
+        let log = self.place.join("console.log");
+        let file = fs::File::create(&log).context("cannot make the log")?;
+        command.stdout(file.try_clone()?).stderr(file);
+        let nspawn = self.nspawn.insert(Spawned::start(&mut command)?);
+        self.init = wait::until("the container's first process", Duration::from_secs(20), || {
             if let Some(code) = nspawn.ended()? {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 return Err(anyhow!("systemd-nspawn ended with {code}: {said}"));
             }
             Ok(find_init(nspawn.pid()))
         })?;
-        let mut container = Self {
-            name,
-            place,
-            namespace: Some(namespace),
-            nspawn: Some(nspawn),
-            init,
-            took: Duration::ZERO,
-        };
         wait::until_true("the container's systemd", Duration::from_secs(60), || {
-            let state = container.sh("systemctl is-system-running --wait")?;
+            let state = self.sh("systemctl is-system-running --wait")?;
             Ok(["running", "degraded"].contains(&state.stdout.trim_end()))
         })?;
-        container.took = start.elapsed();
-        Ok(container)
+        self.took = start.elapsed();
+        Ok(())
+    }
+
+    /// Ends all of its processes at one moment, as a power cut does, but for what a machine's disk
+    /// would lose: every write is still there. [`Self::start_again`] boots it.
+    pub fn cut(&mut self) -> Result<()> {
+        let kill = cgroup(&self.name).join("cgroup.kill");
+        fs::write(&kill, "1").with_context(|| format!("cannot write {}", kill.display()))?;
+        let mut nspawn = self.nspawn.take().ok_or_else(|| anyhow!("it is off"))?;
+        nspawn.wait(PATIENCE).context("after the cut")?;
+        ledger::remove_cgroup(&cgroup(&self.name));
+        Ok(())
+    }
+
+    /// Boots it again from the same disk, with another boot id, and waits as [`Self::boot`] does.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.nspawn.is_none(), "{} is still on", self.name);
+        self.start()
     }
 
     /// How long the boot took.
@@ -200,7 +223,7 @@ impl Drop for Container {
         let ended = Ended {
             name: self.name.clone(),
             place: self.place.clone(),
-            namespace: self.namespace.take(),
+            _namespace: self.namespace.take(),
             nspawn: self.nspawn.take(),
             init: self.init,
         };
@@ -212,28 +235,24 @@ impl Drop for Container {
 struct Ended {
     name: String,
     place: PathBuf,
-    namespace: Option<Namespace>,
+    _namespace: Option<Namespace>,
     nspawn: Option<Spawned>,
     init: u32,
 }
 
 impl Keepable for Ended {
-    fn keep(mut self: Box<Self>) {
-        if let Some(mut nspawn) = self.nspawn.take() {
-            nspawn.keep();
-        }
-        std::mem::forget(self.namespace.take());
+    fn keep(self: Box<Self>) {
         let how = format!("nsenter --target {} --all bash", self.init);
         scenario::kept(&format!("container {}", self.name), &how);
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let Some(nspawn) = self.nspawn.take() else { return };
         // The group first: nspawn alone would leave what it started.
         ledger::remove_cgroup(&cgroup(&self.name));
-        drop(nspawn);
+        drop(self.nspawn.take());
         ledger::remove_cgroup(&cgroup(&self.name));
         quietly("umount", &["--lazy", &self.place.join("root").to_string_lossy()]);
         ledger::leave(&self.place);
