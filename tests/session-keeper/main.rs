@@ -2,6 +2,7 @@
 //! that remembers nothing.
 
 mod agents;
+mod container;
 mod cut;
 mod faults;
 mod machine;

@@ -1,23 +1,19 @@
 //! The units and the package under a real systemd, in a container: what an upgrade leaves alone,
 //! what the server's end leaves behind, whom the sockets shut out, what a purge leaves.
-//!
-//! A container has this machine's kernel and what it has left of control groups: limits may not be
-//! kept in it, so what needs them has a machine of its own.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{AptRepo, Container, Image, Release, Switch, scenario, wait};
+use lab::{Container, Release, scenario, wait};
 
+use crate::container::Contained;
 use crate::machine::LONG;
 
 /// A shell that is deaf to all that may be ignored.
 const DEAF: &str = "trap '' HUP TERM; while :; do sleep 1; done";
 
 struct Box {
-    container: Container,
-    _repository: AptRepo,
-    _switch: Switch,
+    contained: Contained,
 }
 
 /// One session's processes, as numbers.
@@ -29,22 +25,16 @@ struct Pids {
 }
 
 impl Box {
-    fn each(body: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+    fn each(body: impl Fn(&Self) -> Result<()>) -> Result<()> {
         for release in Release::of_this_run() {
-            body(&mut Self::boot(*release)?).context(release.name())?;
+            body(&Self::boot(*release)?).context(release.name())?;
         }
         Ok(())
     }
 
     /// A box with the role, two users, and a keeper for one of them that keeps one shell.
     fn boot(release: Release) -> Result<Self> {
-        let switch = Switch::new()?;
-        let repository = AptRepo::serve_built(&switch)?;
-        let container = Container::boot(&Image::of(release)?, &switch)?;
-        let it = Self { container, _repository: repository, _switch: switch };
-        it.container
-            .write_file("/etc/apt/sources.list.d/guppy.list", it._repository.source().as_bytes())?;
-        it.sh("apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y guppy-control-plane </dev/null")?;
+        let it = Self { contained: Contained::boot(release, |_| Ok(()))? };
         it.sh("useradd -m -s /bin/bash alice && useradd -m -s /bin/bash bob")?;
         it.intent("shop+fix", "")?;
         it.sh("systemctl enable --now guppy-session-keeper@alice.service")?;
@@ -52,8 +42,12 @@ impl Box {
         Ok(it)
     }
 
+    fn container(&self) -> &Container {
+        &self.contained.container
+    }
+
     fn sh(&self, shell: &str) -> Result<String> {
-        self.container.sh_within(LONG, shell)?.ok()
+        self.container().sh_within(LONG, shell)?.ok()
     }
 
     /// As a login over ssh would run it.
@@ -65,24 +59,26 @@ impl Box {
     fn intent(&self, stem: &str, argv: &str) -> Result<()> {
         let folder = "/home/alice/.config/guppy/sessions.d";
         let text = format!("agent = \"shell\"\nworktree = \"/home/alice\"\nargv = [{argv}]\n");
-        self.container.write_file(&format!("{folder}/{stem}.toml"), text.as_bytes())?;
+        self.container().write_file(&format!("{folder}/{stem}.toml"), text.as_bytes())?;
         self.sh("chown -R alice: /home/alice/.config").map(drop)
     }
 
     /// A field of what the shim has left; Null where it has left nothing.
     fn report(&self, stem: &str, field: &str) -> Result<serde_json::Value> {
         let file = format!("/home/alice/.local/state/guppy/reports/{stem}.json");
-        let text = self.container.sh(&format!("cat {file}"))?.stdout;
+        let text = self.container().sh(&format!("cat {file}"))?.stdout;
         let report: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         Ok(report.get(field).cloned().unwrap_or_default())
     }
 
     fn until_started(&self, stem: &str) -> Result<()> {
         wait::until_true(&format!("{stem} to run"), LONG, || {
-            Ok(self.report(stem, "phase")? == "started")
+            // A report may be older than what has ended its agent.
+            let pid = self.report(stem, "pid")?.to_string();
+            Ok(self.report(stem, "phase")? == "started" && self.is_alive(&pid)?)
         })
         .with_context(|| {
-            let journal = self.container.sh("journalctl --no-pager -u 'guppy*' | tail -40");
+            let journal = self.container().sh("journalctl --no-pager -u 'guppy*' | tail -40");
             format!("{:?} {journal:?}", self.report(stem, "refused"))
         })
     }
@@ -94,143 +90,138 @@ impl Box {
     }
 
     fn is_alive(&self, pid: &str) -> Result<bool> {
-        Ok(self.container.sh(&format!("kill -0 {pid}"))?.status == 0)
+        Ok(self.container().sh(&format!("kill -0 {pid}"))?.status == 0)
     }
 }
 
 #[test]
-fn a_session_is_where_it_belongs_and_is_its_users_alone() {
+fn a_session_is_where_it_belongs_and_an_upgrade_leaves_it_there() {
     scenario(|| {
         Box::each(|it| {
-            let unit = "/guppy.slice/guppy-tmux@alice.service";
-            let pids = it.pids("shop+fix")?;
-            for (pid, leaf) in
-                [(&pids.server, "server"), (&pids.shim, "server"), (&pids.agent, "agent-shop+fix")]
-            {
-                let group = it.sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"))?;
-                ensure!(group == format!("{unit}/{leaf}"), "{pid}: {group}");
-            }
-            let keeper =
-                it.sh("systemctl show -P ControlGroup guppy-session-keeper@alice.service")?;
-            ensure!(!keeper.contains("guppy-tmux@"), "the keeper is in {keeper}");
-            ensure!(it.alice("tmux -N list-sessions -F '#{session_name}'")?.contains("shop/fix"));
-            // tmux 3.4 and later would have moved the pane to a scope.
-            let server = it.sh(&format!("tr '\\0' '\\n' </proc/{}/environ", pids.server))?;
-            ensure!(
-                !server.contains("XDG_RUNTIME_DIR") && !server.contains("NOTIFY_SOCKET"),
-                "{server}"
-            );
-
-            let socket = "/run/guppy/session-keeper/alice.sock";
-            let mode = it.sh(&format!("stat -c '%a %U' {socket}"))?;
-            ensure!(mode == "600 alice", "{mode}");
-            let uid = it.sh("id -u alice")?;
-            for forbidden in [
-                format!("tmux -N -S /tmp/tmux-{uid}/default list-sessions"),
-                format!("test -w {socket}"),
-                "cat /home/alice/.local/state/guppy/reports/shop+fix.json".to_owned(),
-                format!("echo 0 >/sys/fs/cgroup{unit}/agent-shop+fix/cgroup.procs"),
-            ] {
-                let said =
-                    it.container.sh(&format!("cd / && runuser -u bob -- sh -c '{forbidden}'"))?;
-                ensure!(said.status != 0, "bob may: {forbidden}: {said:?}");
-            }
-            // The cap of all of them is root's.
-            let lift = format!("echo max >/sys/fs/cgroup{unit}/memory.max");
-            ensure!(it.alice(&lift).is_err(), "alice lifts the unit's cap");
-            Ok(())
+            belongs(it)?;
+            upgrade(it)
         })
     });
 }
 
 #[test]
-fn an_upgrade_replaces_the_keeper_and_leaves_agents_alone() {
+fn agents_end_with_their_server_and_not_with_the_package() {
     scenario(|| {
         Box::each(|it| {
-            let before = it.pids("shop+fix")?;
-            let keeper = || it.sh("systemctl show -P MainPID guppy-session-keeper@alice.service");
-            let old = keeper()?;
-            // The same package with a higher number.
-            it.sh("cd $(mktemp -d) && apt-get -qq download guppy-session-keeper && \
-                   dpkg-deb -R guppy-session-keeper_*.deb t && \
-                   sed -i 's/^Version: .*/Version: 99/' t/DEBIAN/control && \
-                   dpkg-deb --root-owner-group -Znone -b t up.deb && \
-                   DEBIAN_FRONTEND=noninteractive dpkg -i up.deb </dev/null")?;
-            ensure!(keeper()? != old, "the old keeper still runs");
-            ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
-            it.sh("systemctl daemon-reload && systemctl daemon-reexec && systemctl restart systemd-logind")?;
-            ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
-            for pid in [&before.server, &before.shim, &before.agent] {
-                ensure!(it.is_alive(pid)?, "{pid} of {before:?}");
-            }
-            // A shim from before the upgrade still ends and reports as it should.
-            it.sh(&format!("kill -TERM {}", before.shim))?;
-            wait::until_true(
-                "the report",
-                LONG,
-                || Ok(it.report("shop+fix", "phase")? == "ended"),
-            )?;
-            ensure!(
-                it.report("shop+fix", "asked")? == true,
-                "{:?}",
-                it.report("shop+fix", "exit_code")?
-            );
-            Ok(())
+            servers_end(it)?;
+            purge(it)
         })
     });
 }
 
-#[test]
-fn a_server_that_is_killed_or_restarted_leaves_no_agent_behind() {
-    scenario(|| {
-        Box::each(|it| {
-            it.intent("shop+deaf", &format!("\"-c\", {DEAF:?}"))?;
-            it.sh("systemctl restart guppy-session-keeper@alice.service")?;
-            it.until_started("shop+deaf")?;
-            let mut before = it.pids("shop+deaf")?;
-            for end in [
-                "kill -KILL $(systemctl show -P MainPID guppy-tmux@alice.service)",
-                "systemctl restart guppy-tmux@alice.service",
-            ] {
-                let start = it.report("shop+deaf", "start")?.as_u64();
-                it.sh(end)?;
-                wait::until_true("another server", LONG, || {
-                    let pid = it.pids("shop+deaf")?.server;
-                    Ok(pid != before.server && pid != "0")
-                })?;
-                ensure!(!it.is_alive(&before.agent)?, "after `{end}` {before:?} has an agent");
-                // Due again, and back.
-                wait::until_true("the agent to be back", LONG, || {
-                    let now = it.report("shop+deaf", "start")?.as_u64();
-                    Ok(it.report("shop+deaf", "phase")? == "started" && now > start)
-                })?;
-                before = it.pids("shop+deaf")?;
-            }
-            Ok(())
-        })
-    });
+/// It is in a control group of its own, and its user's alone.
+fn belongs(it: &Box) -> Result<()> {
+    let unit = "/guppy.slice/guppy-tmux@alice.service";
+    let pids = it.pids("shop+fix")?;
+    for (pid, leaf) in
+        [(&pids.server, "server"), (&pids.shim, "server"), (&pids.agent, "agent-shop+fix")]
+    {
+        let group = it.sh(&format!("sed -n s/^0:://p /proc/{pid}/cgroup"))?;
+        ensure!(group == format!("{unit}/{leaf}"), "{pid}: {group}");
+    }
+    let keeper = it.sh("systemctl show -P ControlGroup guppy-session-keeper@alice.service")?;
+    ensure!(!keeper.contains("guppy-tmux@"), "the keeper is in {keeper}");
+    ensure!(it.alice("tmux -N list-sessions -F '#{session_name}'")?.contains("shop/fix"));
+    // tmux 3.4 and later would have moved the pane to a scope.
+    let server = it.sh(&format!("tr '\\0' '\\n' </proc/{}/environ", pids.server))?;
+    ensure!(!server.contains("XDG_RUNTIME_DIR") && !server.contains("NOTIFY_SOCKET"), "{server}");
+
+    let socket = "/run/guppy/session-keeper/alice.sock";
+    let mode = it.sh(&format!("stat -c '%a %U' {socket}"))?;
+    ensure!(mode == "600 alice", "{mode}");
+    let uid = it.sh("id -u alice")?;
+    for forbidden in [
+        format!("tmux -N -S /tmp/tmux-{uid}/default list-sessions"),
+        format!("test -w {socket}"),
+        "cat /home/alice/.local/state/guppy/reports/shop+fix.json".to_owned(),
+        format!("echo 0 >/sys/fs/cgroup{unit}/agent-shop+fix/cgroup.procs"),
+    ] {
+        let said = it.container().sh(&format!("cd / && runuser -u bob -- sh -c '{forbidden}'"))?;
+        ensure!(said.status != 0, "bob may: {forbidden}: {said:?}");
+    }
+    // The cap of all of them is root's.
+    let lift = format!("echo max >/sys/fs/cgroup{unit}/memory.max");
+    ensure!(it.alice(&lift).is_err(), "alice lifts the unit's cap");
+    Ok(())
 }
 
-#[test]
-fn a_purge_ends_no_session_and_leaves_nothing_of_the_packages() {
-    scenario(|| {
-        Box::each(|it| {
-            let before = it.pids("shop+fix")?;
-            it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
-            ensure!(it.is_alive(&before.agent)?, "whoever typed this in a pane has lost it");
-            it.sh("systemctl stop guppy-tmux@alice.service")?;
-            wait::until_true("the agent to end", Duration::from_secs(60), || {
-                Ok(!it.is_alive(&before.agent)?)
-            })?;
-            let left = it.sh(
-                "find / -xdev \\( -name '*guppy*' -o -name 'session-keeper*' \\) -not -path '/proc/*' -not -path '/sys/*' \
-                 -not -path '/home/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' \
-                 -not -path '/etc/apt/*' 2>/dev/null; ls -d /run/*guppy* 2>/dev/null; \
-                 systemctl list-units --all --no-legend --state=active,failed 'guppy*'",
-            )?;
-            ensure!(left.is_empty(), "left behind:\n{left}");
-            // What is in a home is its user's.
-            it.sh("test -s /home/alice/.config/guppy/sessions.d/shop+fix.toml").map(drop)
-        })
-    });
+/// The next version of the packages replaces the keeper and leaves agents alone.
+fn upgrade(it: &Box) -> Result<()> {
+    let before = it.pids("shop+fix")?;
+    let keeper = || it.sh("systemctl show -P MainPID guppy-session-keeper@alice.service");
+    let old = keeper()?;
+    // The same package with a higher number.
+    it.sh("cd $(mktemp -d) && apt-get -qq download guppy-session-keeper && \
+           dpkg-deb -R guppy-session-keeper_*.deb t && \
+           sed -i 's/^Version: .*/Version: 99/' t/DEBIAN/control && \
+           dpkg-deb --root-owner-group -Znone -b t up.deb && \
+           DEBIAN_FRONTEND=noninteractive dpkg -i up.deb </dev/null")?;
+    ensure!(keeper()? != old, "the old keeper still runs");
+    ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
+    it.sh(
+        "systemctl daemon-reload && systemctl daemon-reexec && systemctl restart systemd-logind",
+    )?;
+    ensure!(it.pids("shop+fix")? == before, "{:?}, not {before:?}", it.pids("shop+fix")?);
+    for pid in [&before.server, &before.shim, &before.agent] {
+        ensure!(it.is_alive(pid)?, "{pid} of {before:?}");
+    }
+    // A shim from before the upgrade still ends and reports as it should.
+    it.sh(&format!("kill -TERM {}", before.shim))?;
+    wait::until_true("the report", LONG, || Ok(it.report("shop+fix", "phase")? == "ended"))?;
+    ensure!(it.report("shop+fix", "asked")? == true, "{:?}", it.report("shop+fix", "exit_code")?);
+    Ok(())
+}
+
+/// A server that ends, however, leaves no agent behind; each is due again.
+fn servers_end(it: &Box) -> Result<()> {
+    it.intent("shop+deaf", &format!("\"-c\", {DEAF:?}"))?;
+    it.sh("systemctl restart guppy-session-keeper@alice.service")?;
+    it.until_started("shop+deaf")?;
+    let mut before = it.pids("shop+deaf")?;
+    for end in [
+        "kill -KILL $(systemctl show -P MainPID guppy-tmux@alice.service)",
+        "systemctl restart guppy-tmux@alice.service",
+        "runuser -l alice -c 'tmux kill-server'",
+    ] {
+        let start = it.report("shop+deaf", "start")?.as_u64();
+        it.sh(end)?;
+        wait::until_true("another server", LONG, || {
+            let pid = it.pids("shop+deaf")?.server;
+            Ok(pid != before.server && pid != "0")
+        })?;
+        ensure!(!it.is_alive(&before.agent)?, "after `{end}` {before:?} has an agent");
+        // Due again, and back.
+        wait::until_true("the agent to be back", LONG, || {
+            let now = it.report("shop+deaf", "start")?.as_u64();
+            Ok(it.report("shop+deaf", "phase")? == "started" && now > start)
+        })?;
+        before = it.pids("shop+deaf")?;
+    }
+    Ok(())
+}
+
+/// A purge ends no session, and leaves nothing of the packages.
+fn purge(it: &Box) -> Result<()> {
+    it.until_started("shop+fix")?;
+    let before = it.pids("shop+fix")?;
+    it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
+    ensure!(it.is_alive(&before.agent)?, "whoever typed this in a pane has lost it");
+    it.sh("systemctl stop guppy-tmux@alice.service")?;
+    wait::until_true("the agent to end", Duration::from_secs(60), || {
+        Ok(!it.is_alive(&before.agent)?)
+    })?;
+    let left = it.sh(
+        "find / -xdev \\( -name '*guppy*' -o -name 'session-keeper*' \\) -not -path '/proc/*' -not -path '/sys/*' \
+         -not -path '/home/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' \
+         -not -path '/etc/apt/*' 2>/dev/null; ls -d /run/*guppy* 2>/dev/null; \
+         systemctl list-units --all --no-legend --state=active,failed 'guppy*'",
+    )?;
+    ensure!(left.is_empty(), "left behind:\n{left}");
+    // What is in a home is its user's.
+    it.sh("test -s /home/alice/.config/guppy/sessions.d/shop+fix.toml").map(drop)
 }
