@@ -4,17 +4,19 @@
 //! it, so what needs them has a machine of its own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use lab::{AptRepo, Container, Image, Release, Switch};
 
-use crate::machine::LONG;
+use crate::machine::{LONG, scripted};
+use crate::real::installed;
 
 /// The box; its network is there for others on it.
 pub(crate) struct Contained {
     pub(crate) container: Container,
-    _switch: Switch,
+    pub(crate) switch: Switch,
     _repository: AptRepo,
 }
 
@@ -34,6 +36,17 @@ impl Contained {
         let install = "apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
                        apt-get -qq install -y guppy-control-plane </dev/null";
         container.sh_within(LONG, install)?.ok().context("cannot install the role")?;
-        Ok(Self { container, _repository: repository, _switch: switch })
+        Ok(Self { container, switch, _repository: repository })
     }
+}
+
+/// Puts claude and the scripted agent into a tree.
+pub(crate) fn with_agents(root: &Path) -> Result<()> {
+    let programs = root.join("usr/local/bin");
+    for (from, name) in [(installed()?.join("claude"), "claude"), (scripted(), "scripted")] {
+        let to = programs.join(name);
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }

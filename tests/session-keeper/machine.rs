@@ -21,6 +21,8 @@ pub(crate) const HOME: &str = "/home/dev";
 pub(crate) struct Box {
     pub(crate) vm: Vm,
     pub(crate) provider: Provider,
+    /// Where the provider is: its cable can be pulled.
+    pub(crate) far: Namespace,
     _switch: Switch,
 }
 
@@ -51,7 +53,8 @@ fn prepare(vm: &Vm, host: &Namespace, key: &SshKey) -> Result<()> {
     vm.sh("chmod 755 /usr/local/bin/scripted")?.ok().map(drop)
 }
 
-fn scripted() -> std::path::PathBuf {
+/// The scripted agent.
+pub(crate) fn scripted() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("agents/scripted")
 }
 
@@ -75,8 +78,7 @@ fn bare(release: Release, key: &SshKey) -> Result<Snapshot> {
 }
 
 /// The box as cloud-init has left it, with the packages under test, frozen.
-#[expect(dead_code, reason = "the package's own tests are the first that want it")]
-pub(crate) fn control_plane(release: Release, key: &SshKey) -> Result<Snapshot> {
+fn control_plane(release: Release, key: &SshKey) -> Result<Snapshot> {
     let debs = lab::apt_repo::built()?;
     let switch = Switch::new()?;
     let host = switch.host()?;
@@ -94,16 +96,19 @@ pub(crate) fn control_plane(release: Release, key: &SshKey) -> Result<Snapshot> 
     )
 }
 
-/// The file that we ship, with the tests' repository in the one place that says where it is.
+/// The file that we ship, with the tests' repository and user in the two places that say so.
 fn cloud_config(repository: &AptRepo) -> Result<String> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/cloud-init/control-plane.yaml");
     let shipped = std::fs::read_to_string(file).with_context(|| format!("no {file}"))?;
-    let placeholder = "deb [trusted=yes] http://guppy-packages.example/debian ./";
-    anyhow::ensure!(
-        shipped.matches(placeholder).count() == 1,
-        "the repository stands in one place"
-    );
-    Ok(shipped.replace(placeholder, &repository.source()))
+    let mut text = shipped.clone();
+    for (ours, theirs) in [
+        ("deb [trusted=yes] http://guppy-packages.example/debian ./", repository.source()),
+        ("guppy-session-keeper@debian.service", format!("guppy-session-keeper@{USER}.service")),
+    ] {
+        anyhow::ensure!(shipped.matches(ours).count() == 1, "{ours} stands in one place");
+        text = text.replace(ours, &theirs);
+    }
+    Ok(text)
 }
 
 impl Box {
@@ -113,17 +118,24 @@ impl Box {
         Self::start(&bare(release, &key)?)
     }
 
+    /// A box on which the shipped cloud-init has switched a keeper on.
+    pub(crate) fn control_plane(release: Release) -> Result<Self> {
+        let key = SshKey::cached()?;
+        Self::start(&control_plane(release, &key)?)
+    }
+
     /// Resumes a frozen box beside a provider, which its user's claude is told of.
     fn start(snapshot: &Snapshot) -> Result<Self> {
         let switch = Switch::new()?;
-        let provider = Provider::start(&switch.host()?)?;
+        let far = switch.host()?;
+        let provider = Provider::start(&far)?;
         let vm = snapshot.start(&[&switch])?;
         vm.set_clock()?;
         for (name, text) in Agent::Claude.settings(Path::new(HOME), &provider.url()) {
             vm.write_file(&format!("{HOME}/{name}"), text.as_bytes())?;
         }
         vm.sh(&format!("mkdir -p {HOME}/work && chown -R {USER}: {HOME} && sync"))?.ok()?;
-        Ok(Self { vm, provider, _switch: switch })
+        Ok(Self { vm, provider, far, _switch: switch })
     }
 
     /// Runs a command as the user in its folder `work`, with what its agents are started with.

@@ -5,6 +5,8 @@ mod agents;
 mod container;
 mod cut;
 mod faults;
+mod fleet;
+mod headline;
 mod machine;
 mod pane;
 mod provider;
