@@ -10,6 +10,7 @@ use guppy_session_keeper::config::Config;
 use guppy_session_keeper::keeper::Keeper;
 use guppy_session_keeper::paths::{LIBEXEC, Paths};
 use guppy_session_keeper::sense::Looker;
+use guppy_session_keeper::tmux::Tmux;
 use service::clock::Clock;
 use service::config::Live;
 use zlink::tokio::unix::{self, Connection};
@@ -111,6 +112,16 @@ pub async fn listing(paths: &Paths) -> Result<Listing, Failure> {
     }
 }
 
+/// The way to the server of a listing.
+pub fn tmux(listing: &Listing) -> Tmux {
+    server_pid(&listing.server).map_or_else(Tmux::default, Tmux::for_server)
+}
+
+fn server_pid(server: &str) -> Option<u32> {
+    let (_, rest) = server.split_once("(pid ")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
 async fn own_look(paths: &Paths) -> Result<Listing, Failure> {
     let failed = |why: String| Failure::new(Code::Failed, why);
     let looker = Looker::of_this_user(paths.clone()).map_err(failed)?;
@@ -146,5 +157,17 @@ pub async fn until(
             }
             _ => tokio::time::sleep(AGAIN).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_pid_is_where_the_keeper_puts_it() {
+        assert_eq!(server_pid("tmux 3.5a (pid 812)"), Some(812));
+        assert_eq!(server_pid("tmux 3.3a (pid 812), replaced"), Some(812));
+        assert_eq!(server_pid("no tmux server"), None);
     }
 }

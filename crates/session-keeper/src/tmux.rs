@@ -3,9 +3,13 @@
 //! tmux built with systemd move panes out of our unit, and a pane inherits the PATH of the client
 //! that made it.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -29,22 +33,51 @@ pub enum TmuxError {
     Unknown(String),
 }
 
-/// How tmux is called.
+/// The client that is installed.
+const INSTALLED: &str = "tmux";
+
+/// How tmux is called. Clones call it in the same way.
 #[derive(Clone, Debug)]
 pub struct Tmux {
-    program: PathBuf,
+    program: Rc<RefCell<PathBuf>>,
 }
 
 impl Default for Tmux {
     fn default() -> Self {
-        Self { program: "tmux".into() }
+        Self::of(INSTALLED.into())
     }
 }
 
 impl Tmux {
-    /// The program of a server whose own was replaced by an upgrade: it always understands it.
-    pub fn of_server(pid: u32) -> Self {
-        Self { program: format!("/proc/{pid}/exe").into() }
+    fn of(program: PathBuf) -> Self {
+        Self { program: Rc::new(RefCell::new(program)) }
+    }
+
+    /// For the server that has this process.
+    pub fn for_server(server: u32) -> Self {
+        let tmux = Self::default();
+        tmux.follow(server);
+        tmux
+    }
+
+    /// Takes the client that understands this server, from the next call on. An upgrade may have
+    /// replaced its program, and a newer client need not understand it (3.6 and a server of 3.5a:
+    /// tmux#4711). Then it is the server's own program, which the kernel keeps while it runs; or
+    /// the installed one after all, where that one's libraries are gone.
+    ///
+    /// Whether this is another client than before.
+    pub fn follow(&self, server: u32) -> bool {
+        let own = PathBuf::from(format!("/proc/{server}/exe"));
+        if *self.program.borrow() == own {
+            return false;
+        }
+        let program = if is_replaced(server) && runs(&own) { own } else { INSTALLED.into() };
+        self.program.replace(program.clone()) != program
+    }
+
+    /// The client's program.
+    pub fn program(&self) -> PathBuf {
+        self.program.borrow().clone()
     }
 
     /// Runs commands, each an array of words, one after the other in one call; returns what they
@@ -60,7 +93,7 @@ impl Tmux {
             }
             words.extend(command.iter().map(|word| unparted(word)));
         }
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.program());
         command.args(&words).env_clear().env("LANG", "C.UTF-8").current_dir("/");
         for name in PASSED {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -84,6 +117,18 @@ impl Tmux {
     }
 }
 
+/// Whether the program that a process was started from is no longer what its path leads to.
+pub fn is_replaced(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe"))
+        .is_ok_and(|path| path.as_os_str().as_bytes().ends_with(b" (deleted)"))
+}
+
+fn runs(program: &Path) -> bool {
+    let mut command = std::process::Command::new(program);
+    command.arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// What a server without sessions answers to a command that wants one.
 const NO_SESSIONS: &str = "no current target";
 
@@ -96,8 +141,6 @@ fn is_absent(said: &str) -> bool {
 
 /// tmux takes a `;` at the end of a word for the end of the command.
 fn unparted(word: &OsStr) -> OsString {
-    use std::os::unix::ffi::OsStrExt;
-
     match word.as_bytes().strip_suffix(b";") {
         Some(rest) => {
             let mut word = OsStr::from_bytes(rest).to_owned();
@@ -110,7 +153,7 @@ fn unparted(word: &OsStr) -> OsString {
 
 /// A text that tmux expands as a format, so that it stays as it is.
 pub fn literal(text: &OsStr) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::os::unix::ffi::OsStringExt;
 
     let mut bytes = Vec::with_capacity(text.len());
     for byte in text.as_bytes() {
@@ -121,6 +164,8 @@ pub fn literal(text: &OsStr) -> OsString {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -142,8 +187,44 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_program_that_is_not_there_says_nothing_of_the_server() {
-        let tmux = Tmux { program: "/nonexistent/tmux".into() };
+        let tmux = Tmux::of("/nonexistent/tmux".into());
         let list: &[&OsStr] = &[OsStr::new("list-sessions")];
         assert!(matches!(tmux.run(&[list]).await, Err(TmuxError::Unknown(_))));
+    }
+
+    /// A process of a program that is nobody else's.
+    fn process(program: &Path, copy_of: &str, words: &[&str]) -> std::process::Child {
+        fs::copy(copy_of, program).unwrap();
+        std::process::Command::new(program).args(words).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    #[test]
+    fn a_server_whose_program_was_replaced_is_asked_by_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        // dash takes -V for a mode, and ends well with no input.
+        let path = folder.path().join("server");
+        let mut child = process(&path, "/bin/sh", &["-c", "read -r _"]);
+        let tmux = Tmux::default();
+        assert!(!tmux.follow(child.id()));
+        fs::remove_file(&path).unwrap();
+        assert!(tmux.follow(child.id()) && !tmux.follow(child.id()));
+        assert_eq!(tmux.clone().program(), PathBuf::from(format!("/proc/{}/exe", child.id())));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Its successor is of the program that is installed.
+        assert!(tmux.follow(std::process::id()));
+        assert_eq!(tmux.program(), PathBuf::from(INSTALLED));
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_any_more_is_no_client() {
+        let folder = tempfile::tempdir().unwrap();
+        // It knows no -V, as little as one without its libraries.
+        let path = folder.path().join("server");
+        let mut child = process(&path, "/bin/sleep", &["60"]);
+        fs::remove_file(&path).unwrap();
+        assert!(is_replaced(child.id()) && !Tmux::default().follow(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -65,10 +65,17 @@ pub fn list(
     Listing { server, sessions, others, problems: Vec::new() }
 }
 
+/// What an upgrade of tmux means for whoever looks at a session.
+const REPLACED: &str = ", replaced on the disk since it started: it goes on with all sessions; \
+     where plain tmux attach does not understand it, guppy attach does";
+
 fn server(panes: &Panes) -> String {
     match &panes.server {
         TmuxServer::Absent => "no tmux server: systemctl status guppy-tmux@$USER".to_owned(),
-        TmuxServer::Ours(server) => format!("tmux {} (pid {})", panes.version, server.pid),
+        TmuxServer::Ours(server) => {
+            let since = if panes.replaced { REPLACED } else { "" };
+            format!("tmux {} (pid {}){since}", panes.version, server.pid)
+        }
         TmuxServer::Foreign(why) => format!("tmux {}: {why}", panes.version),
     }
 }

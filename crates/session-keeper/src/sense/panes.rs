@@ -8,7 +8,7 @@ use crate::cgroup::Tree;
 use crate::learned::Server;
 use crate::name::SessionName;
 use crate::process::Identity;
-use crate::tmux::{Tmux, TmuxError};
+use crate::tmux::{Tmux, TmuxError, is_replaced};
 
 /// The server: its process and its version.
 const SERVER: &str = "server:#{pid}:#{version}";
@@ -35,6 +35,8 @@ pub struct Panes {
     pub server: TmuxServer,
     /// Its version, `3.5a`.
     pub version: String,
+    /// An upgrade has replaced its program since it started.
+    pub replaced: bool,
     /// All panes.
     pub all: Vec<AnyPane>,
 }
@@ -42,7 +44,12 @@ pub struct Panes {
 impl Panes {
     /// Without a server there are none.
     pub const fn absent() -> Self {
-        Self { server: TmuxServer::Absent, version: String::new(), all: Vec::new() }
+        Self {
+            server: TmuxServer::Absent,
+            version: String::new(),
+            replaced: false,
+            all: Vec::new(),
+        }
     }
 
     /// The panes of agents, by session. Of two with the same option the one that lives counts.
@@ -71,17 +78,35 @@ pub(super) async fn read(tmux: &Tmux, tree: &Reading<Tree>, boot: &str) -> Readi
     let words = |words: [&'static str; 3]| words.map(OsStr::new);
     let asked = words(["display-message", "-p", SERVER]);
     let listed = ["list-panes", "-a", "-F", PANE].map(OsStr::new);
-    match tmux.run(&[&asked, &listed]).await {
+    let mut said = tmux.run(&[&asked, &listed]).await;
+    // A client that was installed since the server's start may not understand it.
+    if matches!(said, Err(TmuxError::Refused(_) | TmuxError::Unknown(_)))
+        && own_server(tree).is_some_and(|pid| tmux.follow(pid))
+    {
+        said = tmux.run(&[&asked, &listed]).await;
+    }
+    match said {
         Ok(text) => match parse(&text) {
             Some((pid, version, all)) => {
-                let server = server(pid, tree, boot);
-                Reading::Known(Panes { server, version, all })
+                tmux.follow(pid);
+                let (server, replaced) = (server(pid, tree, boot), is_replaced(pid));
+                Reading::Known(Panes { server, version, replaced, all })
             }
             None => Reading::Unknown("tmux gave no answer that this keeper understands".into()),
         },
         Err(TmuxError::Absent) => Reading::Known(Panes::absent()),
         Err(error) => Reading::Unknown(error.to_string()),
     }
+}
+
+/// The server of the tree, by the name that tmux gives itself.
+fn own_server(tree: &Reading<Tree>) -> Option<u32> {
+    let Reading::Known(tree) = tree else { return None };
+    let procs = std::fs::read_to_string(tree.path().join("server/cgroup.procs")).ok()?;
+    procs.lines().filter_map(|line| line.parse().ok()).find(|pid: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.starts_with("tmux: server"))
+    })
 }
 
 /// Whether the server is in the tree that its user may divide: else agents can have no cgroups.
@@ -147,7 +172,7 @@ mod tests {
                     pane:%2:72:1::0::my own: no\n";
         let (pid, version, all) = parse(text).unwrap();
         assert_eq!((pid, version.as_str(), all.len()), (7, "3.3a", 3));
-        let panes = Panes { server: TmuxServer::Absent, version, all };
+        let panes = Panes { version, all, ..Panes::absent() };
         let name = SessionName::parse("shop/fix").unwrap();
         let of_agents = panes.of_agents();
         let own = of_agents.get(&name).unwrap();

@@ -13,7 +13,7 @@ use guppy_session_keeper::tmux::Tmux;
 use serde::Serialize;
 
 use super::STOPS_WITHIN;
-use crate::keeper::{ask, until};
+use crate::keeper::{ask, listing, tmux, until};
 use crate::report::{Code, Failure, Report};
 
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ pub(super) async fn run(
         ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
         until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
     }
-    close(name).await;
+    close(&tmux(&listing(paths).await?), name).await;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", file.display())))?;
     ask(paths, async |mut keeper| keeper.forget(&text).await).await?;
@@ -60,10 +60,9 @@ pub(super) async fn run(
 }
 
 /// Closes what is left of its tmux session, unless a person has opened more in it.
-async fn close(name: &SessionName) {
+async fn close(tmux: &Tmux, name: &SessionName) {
     let target = format!("={}:", name.tmux());
     let panes = ["list-panes", "-s", "-t", &target, "-F", "#{pane_dead}"].map(OsStr::new);
-    let tmux = Tmux::default();
     let all_dead = tmux.run(&[&panes]).await.is_ok_and(|said| said.lines().all(|dead| dead == "1"));
     if all_dead {
         let kill = ["kill-session", "-t", &target].map(OsStr::new);

@@ -6,10 +6,9 @@ use std::io::Read;
 use guppy_session_keeper::api::SessionKeeper;
 use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
-use guppy_session_keeper::tmux::Tmux;
 use serde_json::json;
 
-use crate::keeper::{ask, listing};
+use crate::keeper::{ask, listing, tmux};
 use crate::report::{Code, Failure, Report};
 
 /// More than this is no prompt.
@@ -32,7 +31,7 @@ pub(super) async fn logs(paths: &Paths, name: &SessionName, lines: u32) -> Resul
     })?;
     let from = format!("-{lines}");
     let capture = ["capture-pane", "-p", "-J", "-S", &from, "-t", pane].map(OsStr::new);
-    let screen = Tmux::default().run(&[&capture]).await;
+    let screen = tmux(&listing).run(&[&capture]).await;
     let screen = screen.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     // capture-pane gives text without escape sequences.
     let shown = format!("{}\n", screen.trim_end());
