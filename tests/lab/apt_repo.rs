@@ -58,8 +58,15 @@ impl AptRepo {
 
     /// Adds or replaces a package; a guest sees it after its next `apt-get update`.
     pub fn add(&self, deb: &Path) -> Result<()> {
-        let name = deb.file_name().context("a package without a name")?;
-        fs::copy(deb, self.place.join(name)).context("cannot copy the package")?;
+        self.add_all(&[deb.to_owned()])
+    }
+
+    /// The same for several.
+    pub fn add_all(&self, debs: &[PathBuf]) -> Result<()> {
+        for deb in debs {
+            let name = deb.file_name().context("a package without a name")?;
+            fs::copy(deb, self.place.join(name)).context("cannot copy the package")?;
+        }
         index(&self.place)
     }
 }

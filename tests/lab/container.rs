@@ -16,6 +16,7 @@ use crate::image::Image;
 use crate::namespace::{Namespace, Switch};
 use crate::process::{Output, PATIENCE, Spawned, host, quietly, run};
 use crate::scenario::{self, Keepable};
+use crate::terminal::Terminal;
 use crate::{ledger, wait};
 
 /// Run in a mount namespace of its own: this machine's control groups may be version 1 or mixed,
@@ -164,6 +165,13 @@ impl Container {
         command.args(["--target", &self.init.to_string(), "--all", "--"]);
         command.args(["env", "-i", "bash", "-c", join, "bash", shell]);
         run(command, b"", within)
+    }
+
+    /// A shell command as root on a terminal inside.
+    pub fn terminal(&self, shell: &str) -> Result<Terminal> {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init.to_string(), "--all", "--", "script"]);
+        Terminal::start(command, shell)
     }
 
     /// Writes a file, its folders too.

@@ -22,6 +22,7 @@ pub mod apt_repo;
 mod base64;
 pub mod cache;
 pub mod container;
+pub mod debian;
 pub mod image;
 pub mod ledger;
 pub mod namespace;

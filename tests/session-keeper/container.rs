@@ -17,7 +17,7 @@ use crate::real::installed;
 pub(crate) struct Contained {
     pub(crate) container: Container,
     pub(crate) switch: Switch,
-    _repository: AptRepo,
+    pub(crate) repository: AptRepo,
 }
 
 impl Contained {
@@ -36,7 +36,7 @@ impl Contained {
         let install = "apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
                        apt-get -qq install -y guppy-control-plane </dev/null";
         container.sh_within(LONG, install)?.ok().context("cannot install the role")?;
-        Ok(Self { container, switch, _repository: repository })
+        Ok(Self { container, switch, repository })
     }
 }
 

@@ -3,101 +3,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use lab::{Container, Release, scenario, wait};
+use anyhow::{Result, ensure};
+use lab::{scenario, wait};
 
-use crate::container::Contained;
+use crate::kept::Kept;
 use crate::machine::LONG;
 
 /// A shell that is deaf to all that may be ignored.
 const DEAF: &str = "trap '' HUP TERM; while :; do sleep 1; done";
 
-struct Box {
-    contained: Contained,
-}
-
-/// One session's processes, as numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pids {
-    server: String,
-    shim: String,
-    agent: String,
-}
-
-impl Box {
-    fn each(body: impl Fn(&Self) -> Result<()>) -> Result<()> {
-        for release in Release::of_this_run() {
-            body(&Self::boot(*release)?).context(release.name())?;
-        }
-        Ok(())
-    }
-
-    /// A box with the role, two users, and a keeper for one of them that keeps one shell.
-    fn boot(release: Release) -> Result<Self> {
-        let it = Self { contained: Contained::boot(release, |_| Ok(()))? };
-        it.sh("useradd -m -s /bin/bash alice && useradd -m -s /bin/bash bob")?;
-        it.intent("shop+fix", "")?;
-        it.sh("systemctl enable --now guppy-session-keeper@alice.service")?;
-        it.until_started("shop+fix")?;
-        Ok(it)
-    }
-
-    fn container(&self) -> &Container {
-        &self.contained.container
-    }
-
-    fn sh(&self, shell: &str) -> Result<String> {
-        self.container().sh_within(LONG, shell)?.ok()
-    }
-
-    /// As a login over ssh would run it.
-    fn alice(&self, shell: &str) -> Result<String> {
-        let quoted = shell.replace('\'', r"'\''");
-        self.sh(&format!("cd / && runuser -u alice -- sh -c '{quoted}'"))
-    }
-
-    fn intent(&self, stem: &str, argv: &str) -> Result<()> {
-        let folder = "/home/alice/.config/guppy/sessions.d";
-        let text = format!("agent = \"shell\"\nworktree = \"/home/alice\"\nargv = [{argv}]\n");
-        self.container().write_file(&format!("{folder}/{stem}.toml"), text.as_bytes())?;
-        self.sh("chown -R alice: /home/alice/.config").map(drop)
-    }
-
-    /// A field of what the shim has left; Null where it has left nothing.
-    fn report(&self, stem: &str, field: &str) -> Result<serde_json::Value> {
-        let file = format!("/home/alice/.local/state/guppy/reports/{stem}.json");
-        let text = self.container().sh(&format!("cat {file}"))?.stdout;
-        let report: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        Ok(report.get(field).cloned().unwrap_or_default())
-    }
-
-    fn until_started(&self, stem: &str) -> Result<()> {
-        wait::until_true(&format!("{stem} to run"), LONG, || {
-            // A report may be older than what has ended its agent.
-            let pid = self.report(stem, "pid")?.to_string();
-            Ok(self.report(stem, "phase")? == "started" && self.is_alive(&pid)?)
-        })
-        .with_context(|| {
-            let journal = self.container().sh("journalctl --no-pager -u 'guppy*' | tail -40");
-            format!("{:?} {journal:?}", self.report(stem, "refused"))
-        })
-    }
-
-    fn pids(&self, stem: &str) -> Result<Pids> {
-        let server = self.sh("systemctl show -P MainPID guppy-tmux@alice.service")?;
-        let shim = self.report(stem, "shim_pid")?.to_string();
-        Ok(Pids { server, shim, agent: self.report(stem, "pid")?.to_string() })
-    }
-
-    fn is_alive(&self, pid: &str) -> Result<bool> {
-        Ok(self.container().sh(&format!("kill -0 {pid}"))?.status == 0)
-    }
-}
-
 #[test]
 fn a_session_is_where_it_belongs_and_an_upgrade_leaves_it_there() {
     scenario(|| {
-        Box::each(|it| {
+        Kept::each(|it| {
             belongs(it)?;
             upgrade(it)
         })
@@ -107,7 +25,7 @@ fn a_session_is_where_it_belongs_and_an_upgrade_leaves_it_there() {
 #[test]
 fn agents_end_with_their_server_and_not_with_the_package() {
     scenario(|| {
-        Box::each(|it| {
+        Kept::each(|it| {
             servers_end(it)?;
             purge(it)
         })
@@ -115,7 +33,7 @@ fn agents_end_with_their_server_and_not_with_the_package() {
 }
 
 /// It is in a control group of its own, and its user's alone.
-fn belongs(it: &Box) -> Result<()> {
+fn belongs(it: &Kept) -> Result<()> {
     let unit = "/guppy.slice/guppy-tmux@alice.service";
     let pids = it.pids("shop+fix")?;
     for (pid, leaf) in
@@ -151,7 +69,7 @@ fn belongs(it: &Box) -> Result<()> {
 }
 
 /// The next version of the packages replaces the keeper and leaves agents alone.
-fn upgrade(it: &Box) -> Result<()> {
+fn upgrade(it: &Kept) -> Result<()> {
     let before = it.pids("shop+fix")?;
     let keeper = || it.sh("systemctl show -P MainPID guppy-session-keeper@alice.service");
     let old = keeper()?;
@@ -178,7 +96,7 @@ fn upgrade(it: &Box) -> Result<()> {
 }
 
 /// A server that ends, however, leaves no agent behind; each is due again.
-fn servers_end(it: &Box) -> Result<()> {
+fn servers_end(it: &Kept) -> Result<()> {
     it.intent("shop+deaf", &format!("\"-c\", {DEAF:?}"))?;
     it.sh("systemctl restart guppy-session-keeper@alice.service")?;
     it.until_started("shop+deaf")?;
@@ -206,7 +124,7 @@ fn servers_end(it: &Box) -> Result<()> {
 }
 
 /// A purge ends no session, and leaves nothing of the packages.
-fn purge(it: &Box) -> Result<()> {
+fn purge(it: &Kept) -> Result<()> {
     it.until_started("shop+fix")?;
     let before = it.pids("shop+fix")?;
     it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
