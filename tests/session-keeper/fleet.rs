@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Container, Output, Vm, wait};
+use lab::wait;
 use serde_json::Value;
 
-use crate::machine::{HOME, LONG, USER};
+use crate::machine::{HOME, LONG, Machine, USER};
 use crate::provider::Provider;
 use crate::real::Agent;
 
@@ -23,40 +23,6 @@ const ALL: Duration = Duration::from_secs(900);
 const SHIPPED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/session-keeper/agents.d/claude.toml");
 const QUESTION: &str = "what was your word?";
-
-/// What a fleet lives on.
-pub(crate) trait Machine {
-    /// Runs a shell command as root.
-    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output>;
-    /// Writes a file, its folders too.
-    fn write_file(&self, path: &str, content: &[u8]) -> Result<()>;
-
-    /// Runs a script as the agents' user, as a login over ssh would.
-    fn user(&self, script: &str) -> Result<Output> {
-        let shell = format!("cd / && runuser -l {USER} -c 'exec bash -s' <<'END'\n{script}\nEND");
-        self.sh_within(LONG, &shell)
-    }
-}
-
-impl Machine for Container {
-    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output> {
-        self.sh_within(within, shell)
-    }
-
-    fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
-        self.write_file(path, content)
-    }
-}
-
-impl Machine for Vm {
-    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output> {
-        self.sh_within(within, shell)
-    }
-
-    fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
-        self.write_file(path, content)
-    }
-}
 
 /// One of a fleet.
 #[derive(Debug)]
@@ -117,6 +83,22 @@ impl Fleet {
         self.members.len()
     }
 
+    /// The name of one of them.
+    pub(crate) fn name(&self, number: usize) -> &str {
+        self.members.get(number).map_or("", |member| &member.name)
+    }
+
+    /// The processes of all of them, in their order.
+    pub(crate) fn pids(&self, machine: &dyn Machine) -> Result<Vec<u64>> {
+        let lines = listing(machine)?;
+        let pid = |member: &Member| lines.get(&member.name)?.get("pid")?.as_u64();
+        let pids = self
+            .members
+            .iter()
+            .map(|member| pid(member).with_context(|| format!("{} has no process", member.name)));
+        pids.collect()
+    }
+
     /// Declares them to a box that has the role, and switches their keeper on.
     pub(crate) fn settle(&self, machine: &dyn Machine, provider: &Provider) -> Result<()> {
         let url = provider.url();
@@ -139,7 +121,7 @@ impl Fleet {
         for (name, text) in Agent::Claude.settings(HOME.as_ref(), &url) {
             machine.write_file(&format!("{HOME}/{name}"), text.as_bytes())?;
         }
-        let mut script = format!("chmod 600 {secrets_file}; mkdir -p {HOME}/.claude\n");
+        let mut script = String::new();
         for member in &self.members {
             let Member { name, agent, folder, .. } = member;
             let file = name.replace('/', "+");
@@ -150,11 +132,16 @@ impl Fleet {
             ));
         }
         let settle = format!(
-            "set -e; mkdir -p {HOME}/.config/guppy/sessions.d {HOME}/work; chown -R {USER}: {HOME}"
+            "mkdir -p {HOME}/.config/guppy/sessions.d {HOME}/work && chmod 600 {secrets_file} && \
+             chown -R {USER}: {HOME}"
         );
         machine.sh_within(LONG, &settle)?.ok()?;
+        // Before the first session: a keeper that runs already starts it at once.
+        machine
+            .user(&format!("mkdir -p {HOME}/.claude && guppy agents setup --yes"))?
+            .ok()
+            .context("the hooks")?;
         machine.user(&script)?.ok()?;
-        machine.user("guppy agents setup --yes")?.ok().context("the hooks")?;
         // What a person wrote down a day before a power cut is on the disk.
         let unit = format!("systemctl enable --now guppy-session-keeper@{USER}.service && sync");
         machine.sh_within(LONG, &unit)?.ok().map(drop)

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lab::{AptRepo, Image, Namespace, Output, Release, Snapshot, SshKey, Switch, Vm, VmBuilder};
+use lab::{
+    AptRepo, Container, Image, Namespace, Output, Release, Snapshot, SshKey, Switch, Vm, VmBuilder,
+};
 
 use crate::provider::Provider;
 use crate::real::{Agent, installed};
@@ -16,6 +18,40 @@ pub(crate) const LONG: Duration = Duration::from_secs(300);
 pub(crate) const USER: &str = "dev";
 /// Its home in the machine.
 pub(crate) const HOME: &str = "/home/dev";
+
+/// What a virtual machine and a container have in common here.
+pub(crate) trait Machine {
+    /// Runs a shell command as root.
+    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output>;
+    /// Writes a file, its folders too.
+    fn write_file(&self, path: &str, content: &[u8]) -> Result<()>;
+
+    /// Runs a script as the agents' user, as a login over ssh would.
+    fn user(&self, script: &str) -> Result<Output> {
+        let shell = format!("cd / && runuser -l {USER} -c 'exec bash -s' <<'END'\n{script}\nEND");
+        self.sh_within(LONG, &shell)
+    }
+}
+
+impl Machine for Container {
+    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output> {
+        self.sh_within(within, shell)
+    }
+
+    fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.write_file(path, content)
+    }
+}
+
+impl Machine for Vm {
+    fn sh_within(&self, within: Duration, shell: &str) -> Result<Output> {
+        self.sh_within(within, shell)
+    }
+
+    fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.write_file(path, content)
+    }
+}
 
 /// The box.
 pub(crate) struct Box {
