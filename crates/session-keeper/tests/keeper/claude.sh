@@ -4,7 +4,9 @@
 dashed=$(pwd -P | tr -c 'A-Za-z0-9\n' '-')
 folder=$HOME/.claude/projects/$dashed
 mkdir -p "$folder" "$HOME/.claude/sessions"
-started=$(sed 's/.*) //' "/proc/$$/stat" | cut -d' ' -f20)
+start_of() {
+    sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20
+}
 case $1 in
 --session-id)
     id=$2
@@ -21,20 +23,35 @@ case $1 in
     fi
     ;;
 esac
-says() {
-    printf '{"pid":%s,"sessionId":"%s","procStart":"%s","status":"%s"}' \
-        $$ "$id" "$started" "$1" >"$HOME/.claude/sessions/$$.json.new"
-    mv "$HOME/.claude/sessions/$$.json.new" "$HOME/.claude/sessions/$$.json"
+# Alone in its conversation, its children included? Nobody should ever find that it is not.
+alone() {
+    mkdir -p "$HOME/held"
+    exec 9>"$HOME/held/$id"
+    flock -n 9 || echo "$GUPPY_SESSION $id $$" >>"$HOME/doubled"
 }
+# says STATUS [PID]
+says() {
+    set -- "$1" "${2:-$$}"
+    printf '{"pid":%s,"sessionId":"%s","procStart":"%s","status":"%s"}' \
+        "$2" "$id" "$(start_of "$2")" "$1" >"$HOME/.claude/sessions/$2.json.new"
+    mv "$HOME/.claude/sessions/$2.json.new" "$HOME/.claude/sessions/$2.json"
+}
+echo "$GUPPY_SESSION $id $$" >>"$HOME/births"
+alone
 [ -e "$HOME/crash" ] && exit 1
 says idle
 while read -r line; do
     case $line in
     exit\ *) exit "${line#exit }" ;;
-    clear\ *) id=${line#clear } ;;
+    clear\ *)
+        id=${line#clear }
+        alone
+        ;;
     orphan)
         # Outlives its parent, in its parent's conversation.
-        sh -c 'trap "" HUP TERM; sleep 1000' &
+        setsid sh -c 'trap "" HUP TERM; while :; do sleep 1000; done' &
+        says busy $!
+        echo $! >"$HOME/orphan"
         ;;
     busy) says busy; continue ;;
     esac

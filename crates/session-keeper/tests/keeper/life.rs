@@ -2,32 +2,14 @@
 
 use std::process::Stdio;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::world::{World, until};
-
-fn text<'a>(session: &'a Value, key: &str) -> &'a str {
-    session.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(session: &Value, key: &str) -> u64 {
-    session.get(key).and_then(Value::as_u64).unwrap_or_default()
-}
-
-/// A session whose agent has been told a word.
-fn told(world: &World, name: &str, word: &str) -> String {
-    world.declare(name, |_| {});
-    let session = world.until_state(name, "idle");
-    let id = text(&session, "conversation").to_owned();
-    world.say(name, word);
-    world.until_noted(&id, word);
-    id
-}
+use crate::world::{World, is_alive, number, text, until};
 
 #[test]
 fn a_crashed_agent_is_back_in_its_conversation_in_its_pane() {
     let world = World::started();
-    let id = told(&world, "shop/fix", "aquarium");
+    let id = world.told("shop/fix", "aquarium");
     let before = world.session("shop/fix");
     world.say("shop/fix", "exit 3");
     until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
@@ -43,7 +25,7 @@ fn a_crashed_agent_is_back_in_its_conversation_in_its_pane() {
 #[test]
 fn a_clean_exit_stays_stopped_until_a_person_starts_it() {
     let world = World::started();
-    let id = told(&world, "shop/fix", "reef");
+    let id = world.told("shop/fix", "reef");
     world.say("shop/fix", "exit 0");
     let stopped = world.until_state("shop/fix", "stopped");
     assert!(text(&stopped, "why").contains("guppy start shop/fix"), "{stopped}");
@@ -56,7 +38,7 @@ fn a_clean_exit_stays_stopped_until_a_person_starts_it() {
 fn a_killed_server_is_followed_by_all_agents_each_in_its_own_conversation() {
     let mut world = World::started();
     let names = ["a/one", "a/two", "b/größe.1"];
-    let ids = names.map(|name| told(&world, name, name));
+    let ids = names.map(|name| world.told(name, name));
     for how in ["KILL", "TERM"] {
         world.end_server(how);
         world.until_state("a/one", "due");
@@ -77,7 +59,7 @@ fn a_killed_server_is_followed_by_all_agents_each_in_its_own_conversation() {
 #[test]
 fn a_killed_keeper_changes_nothing_for_agents() {
     let mut world = World::started();
-    told(&world, "shop/fix", "tide");
+    world.told("shop/fix", "tide");
     let before = world.session("shop/fix");
     for _ in 0..5 {
         world.kill_keeper();
@@ -91,7 +73,7 @@ fn a_killed_keeper_changes_nothing_for_agents() {
 #[test]
 fn a_crash_after_a_rotation_goes_on_with_the_new_conversation() {
     let world = World::started();
-    let old = told(&world, "shop/fix", "old");
+    let old = world.told("shop/fix", "old");
     let new = "0190f3c2-7a11-4000-8000-00000000000a";
     world.say("shop/fix", &format!("clear {new}"));
     until("the rotation", || text(&world.session("shop/fix"), "conversation") == new);
@@ -107,7 +89,7 @@ fn a_crash_after_a_rotation_goes_on_with_the_new_conversation() {
 #[test]
 fn a_rotation_while_the_keeper_is_away_is_learned_from_what_the_agent_left() {
     let mut world = World::started();
-    told(&world, "shop/fix", "old");
+    world.told("shop/fix", "old");
     world.until_state("shop/fix", "idle");
     let pane = world.session("shop/fix");
     let pane = text(&pane, "pane").to_owned();
@@ -129,7 +111,7 @@ fn a_rotation_while_the_keeper_is_away_is_learned_from_what_the_agent_left() {
 #[test]
 fn a_pane_that_is_closed_in_tmux_counts_as_a_stop() {
     let world = World::started();
-    told(&world, "shop/fix", "kelp");
+    world.told("shop/fix", "kelp");
     assert!(world.tmux(&["kill-session", "-t", "=shop/fix"]).status.success());
     let stopped = world.until_state("shop/fix", "stopped");
     assert_eq!(number(&stopped, "starts"), 1);
@@ -138,7 +120,7 @@ fn a_pane_that_is_closed_in_tmux_counts_as_a_stop() {
 #[test]
 fn a_twin_that_was_started_by_hand_is_waited_for() {
     let world = World::started();
-    let id = told(&world, "shop/fix", "coral");
+    let id = world.told("shop/fix", "coral");
     world.say("shop/fix", "exit 0");
     world.until_state("shop/fix", "stopped");
     let mut twin = world.home_command("home/.local/bin/claude");
@@ -164,4 +146,23 @@ fn an_agent_that_always_crashes_is_parked_with_its_reason() {
     let parked = world.until_state("shop/fix", "parked");
     assert!(text(&parked, "why").contains("5 crashes"), "{parked}");
     assert_eq!(number(&parked, "starts"), 5);
+}
+
+#[test]
+fn a_child_that_outlives_its_agent_is_gone_before_the_next_start() {
+    let world = World::started();
+    let id = world.told("shop/fix", "lagoon");
+    world.say("shop/fix", "orphan");
+    let orphan = world.at("home/orphan");
+    until("the orphan", || orphan.exists());
+    world.until_noted(&id, "orphan");
+    let orphan: u64 = std::fs::read_to_string(orphan).unwrap().trim().parse().unwrap();
+    let agent = number(&world.session("shop/fix"), "pid");
+    let killed = std::process::Command::new("kill").args(["-KILL", &agent.to_string()]).status();
+    assert!(killed.unwrap().success());
+    // It has the agent's group, and says that it is in the agent's conversation.
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    let session = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&session, "conversation"), id);
+    assert!(!is_alive(orphan));
 }

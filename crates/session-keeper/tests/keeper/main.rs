@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod kills;
 mod life;
+mod tracer;
 mod verbs;
 mod world;

@@ -2,11 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, until};
-
-fn text<'a>(session: &'a Value, key: &str) -> &'a str {
-    session.get(key).and_then(Value::as_str).unwrap_or_default()
-}
+use crate::world::{World, text, until};
 
 #[test]
 fn a_session_is_stopped_restarted_and_told() {

@@ -2,8 +2,7 @@
 //! without systemd. It needs root, for the tree.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,13 +13,16 @@ use guppy_session_keeper::intent::{self, Intent};
 use guppy_session_keeper::name::SessionName;
 use serde_json::{Value, json};
 
-/// Nothing here takes so long, unless it never comes.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::tracer::Tracer;
+
+/// Nothing here takes so long on the busiest machine, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(120);
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
 const AGENT: &str = include_str!("claude.sh");
 /// No provider is asked, and typed text needs no brackets.
 const OVERRIDE: &str = "probe = \"\"\n[input]\nclear = []\nbrackets = false\n";
-const CONFIG: &str = "tick = \"2s\"\n[starts]\nstagger = \"0s\"\n[crash]\nbackoff = \"1s\"\n";
+const CONFIG: &str = "tick = \"2s\"\n[starts]\nstagger = \"0s\"\n\
+    [crash]\nbackoff = \"1s\"\nbackoff_at_most = \"1s\"\n";
 
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -50,9 +52,7 @@ impl World {
         {
             fs::create_dir_all(world.at(made)).unwrap();
         }
-        let claude = world.at("home/.local/bin/claude");
-        fs::write(&claude, AGENT).unwrap();
-        fs::set_permissions(&claude, fs::Permissions::from_mode(0o755)).unwrap();
+        world.program("claude", AGENT);
         // /etc/profile sets a PATH of its own.
         fs::write(world.at("home/.profile"), "PATH=$HOME/.local/bin:$PATH\n").unwrap();
         let shipped = fs::read_to_string(Path::new(SHIPPED).join("claude.toml")).unwrap();
@@ -67,6 +67,16 @@ impl World {
 
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
+    }
+
+    /// Puts a program into the user's PATH. Not written by this process: while it has the file open
+    /// for writing, a fork of another test's may have it too, and nobody may execute it (ETXTBSY).
+    fn program(&self, name: &str, text: &str) {
+        let draft = self.at("draft");
+        fs::write(&draft, text).unwrap();
+        let to = self.at("home/.local/bin").join(name);
+        let mut install = Command::new("install");
+        assert!(install.args(["-m", "755"]).arg(&draft).arg(to).status().unwrap().success());
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -116,6 +126,18 @@ impl World {
         keeper.wait().unwrap();
     }
 
+    /// The same for one that is traced: its tracer waits for it.
+    pub(crate) fn kill_keeper_of(&mut self, tracer: Tracer) {
+        let mut keeper = self.keeper.take().unwrap();
+        // Not once it has been waited for: its number may be another's.
+        if !tracer.has_ended() {
+            keeper.kill().unwrap();
+        }
+        tracer.until_the_end();
+        // Its tracer has taken its status.
+        let _ = keeper.wait();
+    }
+
     pub(crate) fn tmux(&self, words: &[&str]) -> Output {
         self.command("tmux").arg("-N").args(words).output().unwrap()
     }
@@ -144,10 +166,8 @@ impl World {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(format!("{call}\0").as_bytes()).map_err(text)?;
         let mut bytes = Vec::new();
-        let mut byte = [0];
-        while stream.read(&mut byte).map_err(text)? == 1 && byte != [0] {
-            bytes.extend(byte);
-        }
+        BufReader::new(stream).read_until(0, &mut bytes).map_err(text)?;
+        bytes.pop();
         let mut answer: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
         match answer.get("error") {
             Some(_) => Err(answer.to_string()),
@@ -180,10 +200,23 @@ impl World {
         }
     }
 
+    /// A session whose agent has been told a word; its conversation.
+    pub(crate) fn told(&self, name: &str, word: &str) -> String {
+        self.declare(name, |_| {});
+        let session = self.until_state(name, "idle");
+        let id = text(&session, "conversation").to_owned();
+        self.say(name, word);
+        self.until_noted(&id, word);
+        id
+    }
+
     /// Types a line into a session's agent.
     pub(crate) fn say(&self, name: &str, line: &str) {
-        let pane = self.session(name);
-        let pane = pane.get("pane").and_then(Value::as_str).unwrap();
+        self.say_to(text(&self.session(name), "pane"), line);
+    }
+
+    /// The same, of a pane that is known.
+    pub(crate) fn say_to(&self, pane: &str, line: &str) {
         assert!(self.tmux(&["send-keys", "-t", pane, "-l", line]).status.success());
         assert!(self.tmux(&["send-keys", "-t", pane, "Enter"]).status.success());
     }
@@ -195,6 +228,17 @@ impl World {
         let folder: String = worktree.to_str().unwrap().chars().map(dashed).collect();
         let path = self.at("home/.claude/projects").join(folder).join(format!("{id}.jsonl"));
         fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Every agent that has begun in a session: its conversation and its pid.
+    pub(crate) fn births(&self, name: &str) -> Vec<(String, u64)> {
+        let all = fs::read_to_string(self.at("home/births")).unwrap_or_default();
+        let of = |line: &str| {
+            let (session, rest) = line.split_once(' ')?;
+            let (conversation, pid) = rest.split_once(' ')?;
+            (session == name).then(|| (conversation.to_owned(), pid.parse().unwrap()))
+        };
+        all.lines().filter_map(of).collect()
     }
 
     /// Waits until an agent has noted a line.
@@ -210,6 +254,22 @@ impl World {
         let mut command = self.command(self.at(program));
         command.current_dir(self.at("home/src"));
         command
+    }
+}
+
+pub(crate) fn text<'a>(session: &'a Value, key: &str) -> &'a str {
+    session.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(crate) fn number(session: &Value, key: &str) -> u64 {
+    session.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Whether there is such a process, and it has not ended.
+pub(crate) fn is_alive(pid: u64) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'),
+        Err(_) => false,
     }
 }
 
@@ -247,5 +307,8 @@ impl Drop for World {
             let _ = fs::remove_dir(entry.path());
         }
         let _ = fs::remove_dir(self.tree.path());
+        // Agents look themselves whether they are alone.
+        let doubled = fs::read_to_string(self.at("home/doubled")).unwrap_or_default();
+        assert!(doubled.is_empty() || std::thread::panicking(), "two in one: {doubled}");
     }
 }
