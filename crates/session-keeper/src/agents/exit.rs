@@ -10,7 +10,8 @@ pub struct Exit {
     pub code: Option<i32>,
     /// Any exit status, but no signal.
     pub any_code: bool,
-    /// A text among the last lines of its screen, in any case.
+    /// A text among the last lines of its screen, in any case. One that was ended by a signal has
+    /// said no last words, whatever stands there.
     pub text: String,
     /// What it means.
     pub means: Meaning,
@@ -41,7 +42,7 @@ pub fn meaning(rules: &[Exit], code: Option<i32>, screen: &str) -> Meaning {
     let screen = screen.to_lowercase();
     let fits = |rule: &&Exit| {
         rule.code.is_none_or(|wanted| code == Some(wanted))
-            && (!rule.any_code || code.is_some())
+            && ((!rule.any_code && rule.text.is_empty()) || code.is_some())
             && screen.contains(&rule.text.to_lowercase())
     };
     match (rules.iter().find(fits), code) {

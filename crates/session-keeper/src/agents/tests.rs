@@ -108,6 +108,7 @@ fn an_end_means_what_its_status_and_its_last_words_say() {
         (&claude, Some(1), "Invalid API key · Please run /login", Meaning::Login),
         (&claude, Some(1), "Segmentation fault", Meaning::Crash),
         (&claude, None, "", Meaning::Crash),
+        (&claude, None, "the limit reached is 7", Meaning::Crash),
         (&shell, Some(130), "", Meaning::Clean),
         (&shell, Some(127), "", Meaning::Crash),
         (&shell, None, "", Meaning::Crash),

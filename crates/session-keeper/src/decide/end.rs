@@ -55,10 +55,15 @@ impl Case<'_> {
         } else {
             self.apply(end, crash, now);
         }
-        // What the agent has left on the disk knows it too, where no look came in its turn.
-        let in_its_turn = self.seen.own.activity == Activity::Working;
         let learned = &mut self.learned;
-        learned.working |= in_its_turn;
+        // What the agent has left on the disk knows it better, where no look came between the
+        // beginning or the end of its turn and its own end. After a power cut it may be older.
+        let this_boot = learned.begun.as_ref().is_some_and(|begun| begun.at.boot == now.boot);
+        match self.seen.own.activity {
+            Activity::Working => learned.working = true,
+            Activity::Idle if this_boot => learned.working = false,
+            _ => {}
+        }
         learned.judged = number;
         learned.ending = None;
         learned.restart = None;

@@ -165,8 +165,10 @@ impl Looker {
     async fn screen(&self, pane: &Pane) -> String {
         let capture = ["capture-pane", "-p", "-S", SCREEN_LINES, "-t", &pane.id].map(OsStr::new);
         let text = self.tmux.run(&[&capture]).await.unwrap_or_default();
-        // What tmux itself writes into a dead pane is no word of the agent's.
-        let lines = text.lines().filter(|line| !line.starts_with("Pane is dead"));
+        // What tmux and the shim write into a dead pane is no word of the agent's.
+        let others =
+            |line: &&str| ["Pane is dead", "guppy: "].iter().any(|by| line.starts_with(by));
+        let lines = text.lines().filter(|line| !others(line));
         lines.collect::<Vec<_>>().join("\n")
     }
 
