@@ -4,6 +4,7 @@
 
 mod kills;
 mod life;
+mod parked;
 mod tracer;
 mod verbs;
 mod world;

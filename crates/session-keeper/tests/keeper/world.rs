@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use guppy_session_keeper::agents::Folders;
+use guppy_session_keeper::agents::hooks::{self, Change};
 use guppy_session_keeper::cgroup::Tree;
 use guppy_session_keeper::intent::{self, Intent};
 use guppy_session_keeper::name::SessionName;
@@ -19,8 +21,7 @@ use crate::tracer::Tracer;
 const PATIENCE: Duration = Duration::from_secs(120);
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
 const AGENT: &str = include_str!("claude.sh");
-/// No provider is asked, and typed text needs no brackets.
-const OVERRIDE: &str = "probe = \"\"\n[input]\nclear = []\nbrackets = false\n";
+const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/agents/scripted");
 const CONFIG: &str = "tick = \"2s\"\n[starts]\nstagger = \"0s\"\n\
     [crash]\nbackoff = \"1s\"\nbackoff_at_most = \"1s\"\n";
 
@@ -34,10 +35,41 @@ pub(crate) struct World {
 impl World {
     /// With a server and a keeper that answers.
     pub(crate) fn started() -> Self {
+        Self::configured(CONFIG)
+    }
+
+    /// The same with a config of its own.
+    pub(crate) fn configured(config: &str) -> Self {
         let mut world = Self::new();
+        fs::write(world.at("session-keeper.toml"), config).unwrap();
         world.start_server();
         world.start_keeper();
         world
+    }
+
+    /// The same with the scripted agent in claude's clothes: dialogs, limits and hooks. It trusts
+    /// no folder yet.
+    pub(crate) fn scripted() -> Self {
+        let mut world = Self::new();
+        world.program("claude", &fs::read_to_string(SCRIPTED).unwrap());
+        fs::write(world.at("config/agents.d/claude.toml"), shipped()).unwrap();
+        let claude = Folders(vec![world.at("config/agents.d")]).read_one("claude").unwrap();
+        let bin = Path::new(env!("CARGO_BIN_EXE_guppy-session-hook"));
+        let settings = world.at("home/.claude/settings.json");
+        fs::create_dir_all(settings.parent().unwrap()).unwrap();
+        let install = hooks::plan(&claude, &settings, bin.to_str().unwrap(), Change::Install);
+        install.unwrap().apply().unwrap();
+        world.start_server();
+        world.start_keeper();
+        world
+    }
+
+    /// Lets the scripted agent work without a question.
+    pub(crate) fn trust(&self) {
+        let home = self.at("home").canonicalize().unwrap();
+        let trusted =
+            json!({"projects": {home.to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
+        fs::write(self.at("home/.claude.json"), trusted.to_string()).unwrap();
     }
 
     fn new() -> Self {
@@ -55,10 +87,8 @@ impl World {
         world.program("claude", AGENT);
         // /etc/profile sets a PATH of its own.
         fs::write(world.at("home/.profile"), "PATH=$HOME/.local/bin:$PATH\n").unwrap();
-        let shipped = fs::read_to_string(Path::new(SHIPPED).join("claude.toml")).unwrap();
-        let shipped = shipped.replace("probe = \"api.anthropic.com:443\"\n", "");
-        let shipped = shipped.replace("clear = [\"C-u\"]\nbrackets = true\n", "");
-        fs::write(world.at("config/agents.d/claude.toml"), with_input(&shipped)).unwrap();
+        let plain = shipped().replace("clear = [\"C-u\"]\nbrackets = true\n", "");
+        fs::write(world.at("config/agents.d/claude.toml"), plain).unwrap();
         fs::copy(Path::new(SHIPPED).join("shell.toml"), world.at("config/agents.d/shell.toml"))
             .unwrap();
         fs::write(world.at("session-keeper.toml"), CONFIG).unwrap();
@@ -273,11 +303,10 @@ pub(crate) fn is_alive(pid: u64) -> bool {
     }
 }
 
-/// The shipped file with what the test's agent needs.
-fn with_input(shipped: &str) -> String {
-    let (top, input) = OVERRIDE.split_once("[input]\n").unwrap();
-    let shipped = shipped.replace("[input]\n", &format!("[input]\n{input}"));
-    format!("{top}{shipped}")
+/// claude's file without the address that must answer before a start.
+fn shipped() -> String {
+    let shipped = fs::read_to_string(Path::new(SHIPPED).join("claude.toml")).unwrap();
+    shipped.replace("probe = \"api.anthropic.com:443\"\n", "")
 }
 
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
