@@ -10,10 +10,10 @@ use guppy_session_keeper::keeper::Keeper;
 use guppy_session_keeper::paths::{LIBEXEC, Paths};
 use guppy_session_keeper::round::Round;
 use guppy_session_keeper::sense::Looker;
-use guppy_session_keeper::serve::Service;
+use guppy_session_keeper::serve::{LIMITS, Service};
 use service::clock::Clock;
 use service::config::Live;
-use service::socket::{Limits, listen, serve};
+use service::socket::{listen, serve};
 use service::{args, journal, notify};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -73,7 +73,7 @@ async fn run(args: args::Args) -> Result<(), String> {
     notify::ready();
     let serving = async {
         match listener {
-            Some(listener) => serve(listener, service, Limits::default()).await,
+            Some(listener) => serve(listener, service, LIMITS).await,
             None => std::future::pending().await,
         }
     };

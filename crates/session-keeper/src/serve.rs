@@ -5,8 +5,9 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use service::socket::Caller;
+use service::socket::{Caller, Limits};
 use tokio::sync::Notify;
 use tracing::info;
 use zlink::connection::socket::Socket;
@@ -18,6 +19,16 @@ use crate::keeper::Keeper;
 use crate::keeper::hear::Heeded;
 use crate::learned::{Learned, Moment};
 use crate::name::SessionName;
+
+/// What clients may take. They are all of one user, whose agents may all begin at once, each with
+/// its shim and its hooks; and a prompt that is sent may be long.
+pub const LIMITS: Limits = Limits {
+    connections: 512,
+    connections_per_user: 512,
+    message: 1 << 20,
+    idle: Duration::from_secs(60),
+    unread: Duration::from_secs(10),
+};
 
 /// The service; clones share the keeper.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! What people ask of the keeper.
 
+use std::os::unix::net::UnixStream;
+
 use serde_json::{Value, json};
 
 use crate::world::{World, text, until};
@@ -51,4 +53,34 @@ fn a_shell_a_broken_file_and_a_session_by_hand_are_listed() {
     assert!(listing.pointer("/problems/0").unwrap().to_string().contains("stray.toml"));
     let option = ["display-message", "-p", "-t", "=a/shell:", "#{@guppy_name} #{@guppy_state}"];
     until("the options of its pane", || world.tmux(&option).stdout == b"a/shell idle\n");
+}
+
+#[test]
+fn a_long_prompt_of_many_lines_arrives_whole_and_once() {
+    let world = World::scripted();
+    world.trust();
+    world.declare("shop/fix", |_| {});
+    let session = world.until_state("shop/fix", "idle");
+    let long: Vec<String> = (0..3000).map(|at| format!("line {at} of größe #{{pid}};")).collect();
+    let long = long.join("\n");
+    world.call("Send", json!({"name": "shop/fix", "text": long})).unwrap();
+    let id = text(&session, "conversation");
+    until("its answer", || world.transcript(id).contains("Done. turns=1"));
+    let said: Vec<String> = world
+        .transcript(id)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|entry| text(entry, "type") == "user")
+        .map(|entry| text(&entry, "text").to_owned())
+        .collect();
+    assert_eq!(said, [long]);
+}
+
+#[test]
+fn all_agents_of_a_user_may_speak_at_once() {
+    let world = World::started();
+    let speaking: Vec<UnixStream> =
+        (0..300).map(|_| UnixStream::connect(world.at("keeper.sock")).unwrap()).collect();
+    world.told("shop/fix", "kelp");
+    drop(speaking);
 }
