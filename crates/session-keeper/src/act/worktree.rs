@@ -18,8 +18,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 /// # Errors
 /// git's words: the branch is checked out elsewhere, the folder is not empty.
 pub async fn add(repository: &Path, worktree: &Path, branch: &str) -> Result<(), String> {
-    let full = format!("refs/heads/{branch}");
-    let there = git(repository, &["show-ref", "--verify", "--quiet", &full]).await.is_ok();
+    let there = is_there(repository, branch).await;
     let path = worktree.to_str().ok_or_else(|| format!("{worktree:?} is not UTF-8"))?;
     let added = match there {
         true => git(repository, &["worktree", "add", "--", path, branch]).await,
@@ -29,21 +28,52 @@ pub async fn add(repository: &Path, worktree: &Path, branch: &str) -> Result<(),
 }
 
 /// As [`add`], for a worktree whose folder was deleted by hand: git still knows it at this place,
-/// and at no other, or it would refuse to give the branch away.
+/// and at no other, or it would refuse to give the branch away. What git knows of its branch counts
+/// more than `branch`, which may have been renamed since; one that is not there is not made anew.
 ///
 /// # Errors
-/// git's words.
+/// git's words, or that there is no such branch.
 pub async fn recreate(repository: &Path, worktree: &Path, branch: &str) -> Result<(), String> {
     let known = git(repository, &["worktree", "list", "--porcelain"]).await?;
-    let registered = known
-        .lines()
-        .any(|line| line.strip_prefix("worktree ").is_some_and(|path| Path::new(path) == worktree));
-    if registered && !worktree.exists() {
+    let mut branch = branch.to_owned();
+    if let Some(known) = entry(&known, worktree)
+        && !worktree.exists()
+    {
+        branch = known.unwrap_or(branch);
         let path = worktree.to_str().ok_or_else(|| format!("{worktree:?} is not UTF-8"))?;
         // Only this one entry, whose folder is gone.
         git(repository, &["worktree", "remove", "--force", "--", path]).await?;
     }
-    add(repository, worktree, branch).await
+    if !is_there(repository, &branch).await {
+        return Err(format!(
+            "{} has no branch {branch} to make {} again from: bring it back, or say \
+             branch = \"...\" in the session's file",
+            repository.display(),
+            worktree.display()
+        ));
+    }
+    add(repository, worktree, &branch).await
+}
+
+/// What git says of the worktree at this place: its branch, if it is on one.
+fn entry(listed: &str, worktree: &Path) -> Option<Option<String>> {
+    // git has it without symbolic links.
+    let real = worktree
+        .parent()
+        .and_then(|parent| Some(parent.canonicalize().ok()?.join(worktree.file_name()?)));
+    let is_it = |path: &str| {
+        let path = Path::new(path);
+        path == worktree || Some(path) == real.as_deref()
+    };
+    let entry = listed.split("\n\n").find(|entry| {
+        entry.lines().next().and_then(|line| line.strip_prefix("worktree ")).is_some_and(is_it)
+    })?;
+    Some(entry.lines().find_map(|line| line.strip_prefix("branch refs/heads/").map(str::to_owned)))
+}
+
+async fn is_there(repository: &Path, branch: &str) -> bool {
+    let full = format!("refs/heads/{branch}");
+    git(repository, &["show-ref", "--verify", "--quiet", &full]).await.is_ok()
 }
 
 /// Runs git, without a monitor of the file system (it would start a daemon that outlives us) and

@@ -139,14 +139,26 @@ fn worktree(case: &Case<'_>) -> Result<(), Shut> {
         }
         Reading::Known(false) => {
             let branch = intent.branch.as_deref().unwrap_or(name.branch());
-            let worktree = intent.worktree.display();
+            let worktree = quoted(&intent.worktree.to_string_lossy());
             let mend = match &intent.repository {
+                // By force: git still knows of the one that was deleted.
                 Some(repository) => {
-                    format!("git -C {} worktree add {worktree} {branch}", repository.display())
+                    let repository = quoted(&repository.to_string_lossy());
+                    format!("git -C {repository} worktree add -f {worktree} {}", quoted(branch))
                 }
                 None => format!("mkdir -p {worktree}"),
             };
-            Err(Box::new((Standing::blocked(format!("{worktree} is not there: {mend}")), None)))
+            let why = format!("{} is not there: {mend}", intent.worktree.display());
+            Err(Box::new((Standing::blocked(why), None)))
         }
+    }
+}
+
+/// A word as a person may paste it into a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
