@@ -91,7 +91,7 @@ impl Default for Starts {
     fn default() -> Self {
         Self {
             stagger: Duration::from_secs(2),
-            per_hour: 240,
+            per_hour: 600,
             probe_every: Duration::from_secs(30),
             probe_at_most: Duration::from_secs(5),
         }

@@ -6,11 +6,12 @@ use super::{Case, Now};
 use crate::agents::{Meaning, meaning, reset_of};
 use crate::config::Crash;
 use crate::learned::{Learned, MOMENTS_AT_MOST, Park, Stop, Wait};
-use crate::sense::{Activity, Outcome, Reading, TmuxServer};
+use crate::sense::{Activity, Outcome, Pane, Reading, TmuxServer};
+use crate::shim::REFUSED;
 
 /// A start that left no trace is ordered again after this long.
 const TRACELESS: Duration = Duration::from_secs(10);
-/// A conversation that is open elsewhere is asked for again after this long.
+/// A conversation that is open elsewhere, and a full disk, are asked again after this long.
 const BUSY: Duration = Duration::from_secs(30);
 
 /// How a start ended.
@@ -22,6 +23,8 @@ pub(super) enum End {
     Again,
     /// It never came about: it is due again shortly.
     Traceless,
+    /// Its shim started nothing and could not report why.
+    Unheard,
     /// Its conversation was not found.
     NotFound,
     /// Its conversation is open elsewhere.
@@ -89,11 +92,16 @@ impl Case<'_> {
                 self.exit(*code, *signal, *oom, now)
             }
             Some(Outcome::Started { .. }) => match (self.pane, same_server) {
+                // A shim that could not report its end (a full disk) ended as its agent did.
+                (Some(Pane { status: status @ Some(_), .. }), _) => {
+                    self.exit(*status, None, false, now)
+                }
                 (Some(_), _) => End::Crash("its shim was killed".to_owned()),
                 (None, true) => End::Stay(Stop::Removed),
                 (None, false) => End::Again,
             },
             None => match self.pane {
+                Some(pane) if pane.status == Some(i32::from(REFUSED)) => End::Unheard,
                 Some(pane) => {
                     let with = pane.status.map_or(String::new(), |code| format!(" ({code})"));
                     End::Crash(format!("its shim ended without a word{with}"))
@@ -132,6 +140,10 @@ impl Case<'_> {
             End::Stay(why) => learned.stopped = Some(why),
             End::Again => {}
             End::Traceless => wait(learned, TRACELESS, "its last start left no trace", now),
+            End::Unheard => {
+                let why = "its shim could not write why nothing was started: is the disk full?";
+                wait(learned, BUSY, why, now);
+            }
             End::Busy(why) => {
                 wait(learned, BUSY, &format!("its conversation is open elsewhere: {why}"), now);
             }

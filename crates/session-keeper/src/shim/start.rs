@@ -38,7 +38,7 @@ pub(super) fn run(name: &SessionName) -> ExitCode {
     let begun = Signals::block().map_err(|error| error.to_string()).and_then(|signals| {
         let paths = Paths::of_this_user().map_err(|error| error.to_string())?;
         let report = Report::new(name, 0).map_err(|error| error.to_string())?;
-        Ok(Shim { name, paths, signals, report, agent: String::new() })
+        Ok(Shim { name, paths, signals, report, agent: String::new(), untold: false })
     });
     match begun {
         Ok(mut shim) => match shim.start() {
@@ -60,6 +60,8 @@ pub(super) struct Shim<'a> {
     pub(super) report: Report,
     /// Which agent it is.
     pub(super) agent: String,
+    /// The report is not on the disk (it is full, or read-only).
+    pub(super) untold: bool,
 }
 
 /// What a start has taken, and gives back at its end.
@@ -232,7 +234,10 @@ impl Shim<'_> {
     pub(super) fn tell(&mut self, phase: Phase) {
         self.report.phase = phase;
         let path = self.paths.report(self.name);
-        if let Err(error) = make_folder(&path).and_then(|()| self.report.write(&path)) {
+        let before = self.untold;
+        let written = make_folder(&path).and_then(|()| self.report.write(&path));
+        self.untold = written.is_err();
+        if let (Err(error), false) = (written, before) {
             say!("guppy: cannot write {}: {error}", path.display());
         }
         // A keeper that is away reads the file when it is back.

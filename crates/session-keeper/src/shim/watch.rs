@@ -23,6 +23,8 @@ use crate::report::Phase;
 const SYSTEMD: u32 = 1;
 /// What a server that goes away leaves between closing its panes and its own end.
 const SERVER_ENDS_WITHIN: Duration = Duration::from_millis(500);
+/// A disk that took no report is tried again after this long.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// An agent that ignores one request gets the next; after the last, all of its group is killed.
 /// Below TimeoutStopSec= of the tmux unit, so that the report is written.
 const AFTER_HANGUP: [(Duration, Step); 2] =
@@ -112,9 +114,12 @@ impl Watch<'_> {
             if let Some(status) = self.reap()? {
                 break status;
             }
-            let next = stopping.steps.first().map(|(at, _)| *at);
-            if let Some(event) = shim.signals.next(next)? {
-                self.take(event, shim, held, stopping, true);
+            let step = stopping.steps.first().map(|(at, _)| *at);
+            let again = shim.untold.then(|| Instant::now() + TELL_AGAIN);
+            match shim.signals.next(step.into_iter().chain(again).min())? {
+                Some(event) => self.take(event, shim, held, stopping, true),
+                None if shim.untold => shim.tell(Phase::Started),
+                None => {}
             }
             self.go_on(stopping);
         };

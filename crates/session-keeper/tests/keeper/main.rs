@@ -5,6 +5,7 @@
 mod kills;
 mod life;
 mod parked;
+mod places;
 mod tracer;
 mod verbs;
 mod world;

@@ -47,6 +47,15 @@ impl World {
         world
     }
 
+    /// The same after something was done to its folders.
+    pub(crate) fn prepared<T>(prepare: impl FnOnce(&Self) -> T) -> (Self, T) {
+        let mut world = Self::new();
+        let made = prepare(&world);
+        world.start_server();
+        world.start_keeper();
+        (world, made)
+    }
+
     /// The same with the scripted agent in claude's clothes: dialogs, limits and hooks. It trusts
     /// no folder yet.
     pub(crate) fn scripted() -> Self {
@@ -80,7 +89,8 @@ impl World {
         let root = mount.join(name);
         fs::create_dir(&root).unwrap();
         let world = Self { tree: Tree::of_unit(&root), folder, server: None, keeper: None };
-        for made in ["tmux", "home/.local/bin", "home/src", "config/agents.d", "config/sessions.d"]
+        for made in
+            ["tmux", "home/.local/bin", "home/src", "config/agents.d", "config/sessions.d", "state"]
         {
             fs::create_dir_all(world.at(made)).unwrap();
         }
@@ -174,6 +184,12 @@ impl World {
 
     /// Declares a session and has the keeper look.
     pub(crate) fn declare(&self, name: &str, change: impl FnOnce(&mut Intent)) {
+        self.declare_quietly(name, change);
+        let _ = self.call("Look", json!({}));
+    }
+
+    /// Declares a session; nobody is told.
+    pub(crate) fn declare_quietly(&self, name: &str, change: impl FnOnce(&mut Intent)) {
         let mut intent = Intent {
             agent: "claude".to_owned(),
             worktree: self.at("home/src"),
@@ -182,7 +198,6 @@ impl World {
         change(&mut intent);
         let name = SessionName::parse(name).unwrap();
         intent::write(&self.at("config/sessions.d"), &name, &intent).unwrap();
-        let _ = self.call("Look", json!({}));
     }
 
     /// Asks the keeper; an error is its name and its parameters.
@@ -264,8 +279,9 @@ impl World {
     pub(crate) fn births(&self, name: &str) -> Vec<(String, u64)> {
         let all = fs::read_to_string(self.at("home/births")).unwrap_or_default();
         let of = |line: &str| {
-            let (session, rest) = line.split_once(' ')?;
-            let (conversation, pid) = rest.split_once(' ')?;
+            // A name may have spaces.
+            let (rest, pid) = line.rsplit_once(' ')?;
+            let (session, conversation) = rest.rsplit_once(' ')?;
             (session == name).then(|| (conversation.to_owned(), pid.parse().unwrap()))
         };
         all.lines().filter_map(of).collect()

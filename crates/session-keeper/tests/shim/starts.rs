@@ -222,3 +222,32 @@ fn a_limit_that_cannot_be_kept_is_said_and_one_that_can_is_set() {
         }
     }
 }
+
+#[test]
+fn a_report_that_a_full_disk_did_not_take_is_written_when_there_is_space() {
+    let world = World::started();
+    let reports = world.paths.state.join("reports");
+    std::fs::create_dir(&reports).unwrap();
+    let mount = |words: &[&str]| {
+        assert!(
+            std::process::Command::new("mount")
+                .args(words)
+                .arg(&reports)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    mount(&["-t", "tmpfs", "-o", "size=16k,mode=777", "tmpfs"]);
+    let ballast = reports.join("ballast");
+    assert!(std::fs::write(&ballast, vec![0; 1 << 20]).is_err(), "it is not full");
+    world.start(&world.launch("shop/fix", &[&world.agent("agent", "echo >~/ready\nread -r line")]));
+    // Its agent runs all the same, and a person sees why nobody knows of it.
+    world.until_line("ready");
+    until("the reason", || world.screen("shop/fix").contains("No space left"));
+    assert_eq!(world.report("shop/fix"), None);
+    std::fs::remove_file(&ballast).unwrap();
+    world.until_report("shop/fix", 1, Phase::Started);
+    assert_eq!(world.screen("shop/fix").matches("No space left").count(), 1);
+    let _ = std::process::Command::new("umount").arg("--lazy").arg(&reports).status();
+}

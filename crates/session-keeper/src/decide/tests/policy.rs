@@ -8,6 +8,7 @@ use crate::intent::OnResume;
 use crate::learned::Learned;
 use crate::learned::Stop;
 use crate::sense::{Activity, Outcome};
+use crate::shim::REFUSED;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -314,4 +315,23 @@ fn a_refusal_of_the_shims_is_parked_with_its_words() {
     world.pass(HOUR);
     assert_eq!((starts(&world), world.state("a/0")), (1, State::Parked));
     assert!(world.why("a/0").contains("chmod 600"));
+}
+
+#[test]
+fn what_a_shim_could_not_report_for_a_full_disk_its_pane_tells() {
+    let mut world = running();
+    world.agent_ends(&name("a/0"), Some(0), false);
+    world.place("a/0").report.as_mut().unwrap().outcome = Outcome::Started { pid: 1 };
+    world.pass(HOUR);
+    assert_eq!((starts(&world), world.state("a/0")), (1, State::Stopped));
+
+    // It did not even start its agent: that is no crash of the agent's.
+    let mut world = running();
+    world.agent_ends(&name("a/0"), Some(i32::from(REFUSED)), false);
+    world.place("a/0").learned.start += 1;
+    world.pass(SECOND);
+    assert!(world.why("a/0").contains("is the disk full?"), "{}", world.why("a/0"));
+    world.pass(MINUTE);
+    assert_eq!((starts(&world), world.state("a/0")), (2, State::Idle));
+    assert!(world.place("a/0").learned.crashes.is_empty());
 }
