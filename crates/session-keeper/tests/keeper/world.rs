@@ -178,6 +178,26 @@ impl World {
         let _ = keeper.wait();
     }
 
+    /// Everything ends at once, as at a power cut.
+    pub(crate) fn kill_everything(&self) {
+        let keeper = self.keeper.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-KILL", &keeper]).status().unwrap().success());
+        fs::write(self.tree.path().join("cgroup.kill"), "1").unwrap();
+    }
+
+    /// Takes what [`Self::kill_everything`] has killed for gone.
+    pub(crate) fn forget_processes(&mut self) {
+        for mut child in self.keeper.take().into_iter().chain(self.server.take()) {
+            child.wait().unwrap();
+        }
+        until("an empty tree", || self.is_empty());
+    }
+
+    fn is_empty(&self) -> bool {
+        let events = fs::read_to_string(self.tree.path().join("cgroup.events"));
+        events.is_ok_and(|events| events.contains("populated 0"))
+    }
+
     pub(crate) fn tmux(&self, words: &[&str]) -> Output {
         self.command("tmux").arg("-N").args(words).output().unwrap()
     }
@@ -190,6 +210,15 @@ impl World {
 
     /// Declares a session; nobody is told.
     pub(crate) fn declare_quietly(&self, name: &str, change: impl FnOnce(&mut Intent)) {
+        self.try_declare(name, change).unwrap();
+    }
+
+    /// The same on a disk that may go.
+    pub(crate) fn try_declare(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Intent),
+    ) -> std::io::Result<()> {
         let mut intent = Intent {
             agent: "claude".to_owned(),
             worktree: self.at("home/src"),
@@ -197,7 +226,7 @@ impl World {
         };
         change(&mut intent);
         let name = SessionName::parse(name).unwrap();
-        intent::write(&self.at("config/sessions.d"), &name, &intent).unwrap();
+        intent::write(&self.at("config/sessions.d"), &name, &intent)
     }
 
     /// Asks the keeper; an error is its name and its parameters.
@@ -340,12 +369,8 @@ impl Drop for World {
             let _ = child.wait();
         }
         let _ = fs::write(self.tree.path().join("cgroup.kill"), "1");
-        let empty = || {
-            let events = fs::read_to_string(self.tree.path().join("cgroup.events"));
-            events.is_ok_and(|events| events.contains("populated 0"))
-        };
         let begin = Instant::now();
-        while !empty() && begin.elapsed() < PATIENCE {
+        while !self.is_empty() && begin.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
         for entry in fs::read_dir(self.tree.path()).into_iter().flatten().flatten() {
