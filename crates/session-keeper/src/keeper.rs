@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 pub use listing::list;
 
+use crate::act::Stamp;
 use crate::agents::{Agent, Folders};
 use crate::config::Config;
 use crate::decide::{Session, Standing, State, Wanted};
@@ -62,6 +63,8 @@ pub struct Keeper {
     pub standings: BTreeMap<SessionName, Standing>,
     /// What its pane's options say.
     pub shown: BTreeMap<SessionName, (String, Standing)>,
+    /// How transcripts were when they were last saved.
+    pub saved: BTreeMap<PathBuf, Stamp>,
     /// The server that has our hooks.
     pub hooked: Option<Server>,
     /// The last look.
@@ -89,6 +92,7 @@ impl Keeper {
             recreating: BTreeSet::new(),
             standings: BTreeMap::new(),
             shown: BTreeMap::new(),
+            saved: BTreeMap::new(),
             hooked: None,
             view: None,
             problems: Vec::new(),

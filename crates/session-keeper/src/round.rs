@@ -1,7 +1,7 @@
 //! The loop: look, decide, act; once a tick, and sooner when a hook rings or something falls due.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::intent::Intent;
 use crate::keeper::Keeper;
 use crate::name::SessionName;
 use crate::process::Identity;
-use crate::sense::{Probe, Reading, TmuxServer};
+use crate::sense::{Activity, Probe, Reading, TmuxServer, View, Watched};
 
 /// A thousand hooks call for no more than this many looks.
 const AWAKE_EVERY: Duration = Duration::from_millis(100);
@@ -122,6 +122,7 @@ impl Round {
             decide::decide(&sessions, &view.evidence, keeper.config.config(), now)
         };
         self.hook(&view.evidence.server).await;
+        self.save(&watched, &view);
         self.keeper.borrow_mut().view = Some(view);
         self.act(decision).await;
         self.show().await;
@@ -290,6 +291,30 @@ impl Round {
             keeper.probes.insert(address, Probe { at, failed });
             wake.notify_one();
         });
+    }
+
+    /// Saves the transcripts of agents that rest and have written since: those without hooks say
+    /// nothing of a turn's end.
+    fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {
+        let mut there = BTreeSet::new();
+        for (name, session) in watched {
+            let path = self.keeper.borrow().looker.transcript_path(name, session);
+            let Some(path) = path else { continue };
+            there.insert(path.clone());
+            let seen = view.evidence.sessions.get(name);
+            let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
+            let Some(now) = act::stamp(&path).filter(|_| rests) else { continue };
+            if self.keeper.borrow().saved.get(&path) == Some(&now) {
+                continue;
+            }
+            let keeper = Rc::clone(&self.keeper);
+            tokio::task::spawn_local(async move {
+                if act::sync_in_background(path.clone()).await {
+                    keeper.borrow_mut().saved.insert(path, now);
+                }
+            });
+        }
+        self.keeper.borrow_mut().saved.retain(|path, _| there.contains(path));
     }
 
     /// A new server has none of our hooks.

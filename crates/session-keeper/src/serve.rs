@@ -115,11 +115,7 @@ impl Service {
                 .get(&name)
                 .and_then(|session| keeper.looker.transcript_path(&name, session));
             if let Some(path) = path {
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = act::sync_transcript(&path) {
-                        tracing::warn!("{}: {error}", path.display());
-                    }
-                });
+                tokio::task::spawn_local(act::save_turn(path));
             }
         }
         self.wake.notify_one();

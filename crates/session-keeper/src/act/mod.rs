@@ -15,7 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 pub use send::{SendError, send};
 pub use start::{Starter, install_hooks, show};
-pub use sync::sync_transcript;
+pub use sync::{Stamp, save_turn, stamp, sync_in_background};
 pub use worktree::{add, git, recreate};
 
 use crate::cgroup::Group;
