@@ -58,14 +58,26 @@ fn belongs(it: &Kept) -> Result<()> {
         format!("test -w {socket}"),
         "cat /home/alice/.local/state/guppy/reports/shop+fix.json".to_owned(),
         format!("echo 0 >/sys/fs/cgroup{unit}/agent-shop+fix/cgroup.procs"),
+        format!("mkdir /sys/fs/cgroup{unit}/agent-bob"),
+        format!("kill -0 {}", pids.agent),
+        format!("cat /proc/{}/environ", pids.shim),
+        format!("guppy --socket {socket} stop shop/fix"),
+        "systemctl --no-ask-password stop guppy-tmux@alice.service".to_owned(),
+        "systemctl --no-ask-password stop guppy-session-keeper@alice.service".to_owned(),
     ] {
         let said = it.container().sh(&format!("cd / && runuser -u bob -- sh -c '{forbidden}'"))?;
         ensure!(said.status != 0, "bob may: {forbidden}: {said:?}");
     }
-    // The cap of all of them is root's.
-    let lift = format!("echo max >/sys/fs/cgroup{unit}/memory.max");
-    ensure!(it.alice(&lift).is_err(), "alice lifts the unit's cap");
-    Ok(())
+    ensure!(!it.container().sh("runuser -l bob -c 'guppy ls'")?.stdout.contains("shop/fix"));
+
+    // Where somebody works, all goes on as it would without us: sudo too.
+    it.container().write_file("/etc/sudoers.d/alice", b"alice ALL=(ALL) NOPASSWD: ALL\n")?;
+    let who = "/home/alice/who";
+    let pane = format!("sudo -n id -u >{who}.new; mv {who}.new {who}");
+    it.sh(&format!("runuser -l alice -c \"tmux new-session -d -s mine '{pane}'\""))?;
+    wait::until_true("sudo in a pane", LONG, || {
+        Ok(it.container().sh(&format!("cat {who}"))?.stdout.trim() == "0")
+    })
 }
 
 /// The next version of the packages replaces the keeper and leaves agents alone.
