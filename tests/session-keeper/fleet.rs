@@ -196,6 +196,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// Waits until the last turn of any of them was written down ten seconds ago: for longer than a
+    /// keeper takes to save it.
+    pub(crate) fn saved(&self, machine: &dyn Machine) -> Result<()> {
+        let new = format!("find {HOME}/.claude/projects -name '*.jsonl' -newermt '-10 seconds'");
+        wait::until_true("all turns to be saved", LONG, || {
+            Ok(machine.sh_within(LONG, &new)?.ok()?.is_empty())
+        })
+    }
+
     /// Gives each something to do that takes longer than it has, and waits until all are at it.
     pub(crate) fn busy(&self, machine: &dyn Machine) -> Result<()> {
         self.send(machine, |member| match member.agent {

@@ -82,6 +82,8 @@ fn cut_from_power(release: Release) -> Result<()> {
     let mut fleet = Fleet::of(4, 16)?;
     fleet.settle(&it.vm, &it.provider)?;
     fleet.back(&it.vm)?;
+    // Only what is asked for is written back from here on.
+    it.vm.sh("sysctl -q vm.dirty_writeback_centisecs=0")?.ok()?;
     fleet.tell(&it.vm)?;
     let blows = [
         Blow::PowerCut,
@@ -108,12 +110,17 @@ fn cut_from_power(release: Release) -> Result<()> {
 
 fn strike(it: &mut Box, fleet: &Fleet, blow: Blow) -> Result<()> {
     match blow {
-        Blow::PowerCut => cut(it),
+        Blow::PowerCut => {
+            fleet.saved(&it.vm)?;
+            cut(it)
+        }
         Blow::PowerCutAtWork => {
+            fleet.saved(&it.vm)?;
             fleet.busy(&it.vm)?;
             cut(it)
         }
         Blow::PowerCutWithoutProvider => {
+            fleet.saved(&it.vm)?;
             it.far.link(false)?;
             cut(it)?;
             waits_for_its_provider(it, fleet)?;
@@ -134,7 +141,8 @@ fn cut(it: &mut Box) -> Result<()> {
     let lost = it.vm.power_cut()?.context("no volatile disk")?;
     lab::say(format_args!("the power cut: {lost:?}"));
     it.vm.start_again()?;
-    it.vm.wait_booted(LONG).map(drop)
+    it.vm.wait_booted(LONG)?;
+    it.vm.sh("sysctl -q vm.dirty_writeback_centisecs=0")?.ok().map(drop)
 }
 
 /// Two minutes of the keeper's life: no agent is started, and each says what it waits for.
