@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod headline;
 mod kept;
+mod logins;
 mod machine;
 mod pane;
 mod provider;
