@@ -69,7 +69,9 @@ impl Round<'_> {
     fn server(&self) -> Result<Server, Standing> {
         match &self.evidence.server {
             Reading::Known(TmuxServer::Ours(server)) => Ok(server.clone()),
-            Reading::Known(TmuxServer::Absent) => Err(Standing::due("waits for the tmux server")),
+            Reading::Known(TmuxServer::Absent | TmuxServer::Ending) => {
+                Err(Standing::due("waits for the tmux server"))
+            }
             Reading::Known(TmuxServer::Foreign(why)) => Err(Standing::blocked(why.clone())),
             Reading::Unknown(why) => Err(Standing::unknown(why.clone())),
         }

@@ -76,6 +76,7 @@ fn server(panes: &Panes) -> String {
             let since = if panes.replaced { REPLACED } else { "" };
             format!("tmux {} (pid {}){since}", panes.version, server.pid)
         }
+        TmuxServer::Ending => format!("tmux {}, whose unit is being stopped", panes.version),
         TmuxServer::Foreign(why) => format!("tmux {}: {why}", panes.version),
     }
 }

@@ -37,6 +37,8 @@ pub enum TmuxServer {
     Absent,
     /// It answers, and its agents can have cgroups of their own.
     Ours(Server),
+    /// It answers, but its unit is being stopped: what is started now would only be ended.
+    Ending,
     /// It answers, but is not the unit's: who it is, with the way out.
     Foreign(String),
 }

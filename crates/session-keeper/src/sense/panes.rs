@@ -124,6 +124,7 @@ fn server(pid: u32, tree: &Reading<Tree>, boot: &str) -> TmuxServer {
     let procs = std::fs::read_to_string(tree.path().join("server/cgroup.procs"));
     let among = procs.unwrap_or_default().lines().any(|line| line.parse() == Ok(pid));
     match Identity::of(pid) {
+        Ok(_) if among && tree.is_stopping() => TmuxServer::Ending,
         Ok(identity) if among => {
             TmuxServer::Ours(Server { pid, started: identity.start_time, boot: boot.to_owned() })
         }

@@ -94,6 +94,7 @@ impl World {
         let server = match self.server {
             _ if self.blind => Reading::Unknown(unknown()),
             None => Reading::Known(TmuxServer::Absent),
+            Some(_) if self.stopping => Reading::Known(TmuxServer::Ending),
             Some(pid) => Reading::Known(TmuxServer::Ours(Server {
                 pid,
                 started: 1,

@@ -74,6 +74,19 @@ fn an_exit_while_the_unit_stops_is_never_clean() {
 }
 
 #[test]
+fn nothing_is_started_on_a_server_that_is_being_stopped() {
+    let mut world = running();
+    world.stopping = true;
+    world.agent_ends(&name("a/0"), Some(0), true);
+    world.pass(MINUTE);
+    assert_eq!((starts(&world), world.state("a/0")), (1, State::Due));
+    world.server_ends(true, false);
+    world.server_starts();
+    world.pass(MINUTE);
+    assert_eq!((starts(&world), world.state("a/0")), (2, State::Idle));
+}
+
+#[test]
 fn a_pane_closed_while_the_server_lives_counts_as_a_stop() {
     for reported in [false, true] {
         let mut world = running();

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) now: Boottime,
     pub(super) boot: u32,
     pub(super) server: Option<u32>,
+    /// systemd is stopping the server's unit.
+    pub(super) stopping: bool,
     pub(super) online: bool,
     /// Nothing can be read.
     pub(super) blind: bool,
@@ -90,6 +92,7 @@ impl World {
             now: Boottime::from_millis(1_000_000),
             boot: 1,
             server: Some(1),
+            stopping: false,
             online: true,
             blind: false,
             locks: true,
@@ -283,6 +286,7 @@ impl World {
     }
 
     pub(super) fn server_starts(&mut self) {
+        self.stopping = false;
         self.server = Some(self.number());
     }
 
