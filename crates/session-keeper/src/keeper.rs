@@ -205,6 +205,16 @@ impl Keeper {
         }
     }
 
+    /// What is known of all sessions.
+    pub fn all_learned(&self) -> BTreeMap<SessionName, Reading<Learned>> {
+        self.learned.clone()
+    }
+
+    /// Whether just this is known of a session.
+    pub fn knows(&self, name: &SessionName, learned: Option<&Reading<Learned>>) -> bool {
+        self.learned.get(name) == learned
+    }
+
     /// Writes what was learned, durably.
     ///
     /// # Errors

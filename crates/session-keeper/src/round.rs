@@ -18,6 +18,7 @@ use crate::agents::Agent;
 use crate::decide::{self, Action, Decision, Line, Now, Wanted};
 use crate::intent::Intent;
 use crate::keeper::Keeper;
+use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
 use crate::sense::{Activity, Probe, Reading, TmuxServer, View, Watched};
@@ -114,21 +115,28 @@ impl Round {
             (sessions, watched, Rc::clone(&keeper.looker), keeper.probes.clone())
         };
         let view = looker.look(&watched, probes).await;
-        let decision = {
+        let (decision, based_on) = {
             let keeper = self.keeper.borrow();
             let now = Now { boot: &looker.boot, at: keeper.clock.now(), wall: Keeper::wall() };
             // What a person or a hook has said meanwhile counts.
             let sessions = if watched.is_empty() { sessions } else { keeper.sessions() };
-            decide::decide(&sessions, &view.evidence, keeper.config.config(), now)
+            let config = keeper.config.config();
+            (decide::decide(&sessions, &view.evidence, config, now), keeper.all_learned())
         };
         self.hook(&view.evidence.server).await;
         self.save(&watched, &view);
         self.keeper.borrow_mut().view = Some(view);
-        self.act(decision).await;
+        self.act(decision, based_on).await;
         self.show().await;
     }
 
-    async fn act(&mut self, decision: Decision) {
+    /// What was decided is done only as long as nobody has changed what it was decided on: each
+    /// action takes its time, and in it a person may have said something else.
+    async fn act(
+        &mut self,
+        decision: Decision,
+        mut based_on: BTreeMap<SessionName, Reading<Learned>>,
+    ) {
         let Decision { actions, mut standings, look_again } = decision;
         self.look_again = look_again;
         let mut failed = BTreeSet::new();
@@ -143,6 +151,15 @@ impl Round {
             let name = action.name().cloned();
             if name.as_ref().is_some_and(|name| failed.contains(name)) {
                 continue;
+            }
+            if let Some(name) = &name
+                && !self.keeper.borrow().knows(name, based_on.get(name))
+            {
+                self.woken = true;
+                continue;
+            }
+            if let Action::Remember(name, learned) = &action {
+                based_on.insert(name.clone(), Reading::Known(learned.as_ref().clone()));
             }
             let acted = !matches!(action, Action::Remember(..) | Action::Probe(_));
             if let Err(why) = self.perform(action).await
