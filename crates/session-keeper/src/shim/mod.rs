@@ -39,6 +39,7 @@ mod start;
 mod terminal;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::name::SessionName;
@@ -54,6 +55,18 @@ const USAGE: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refusal(pub(crate) String);
+
+/// Whether a start would take this file of secrets, so that nobody need wait for a start to know.
+///
+/// # Errors
+/// File, line and remedy; nothing of what it holds.
+pub fn check_secrets(path: &Path) -> Result<(), String> {
+    if !path.exists() {
+        let path = path.display();
+        return Err(format!("{path}: not there: write KEY=value lines into it, then chmod 600 it"));
+    }
+    env_file::read(path).map(drop).map_err(|refusal| refusal.to_string())
+}
 
 /// The program, from its arguments to its exit status: that of the agent.
 pub fn main() -> ExitCode {

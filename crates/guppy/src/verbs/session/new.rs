@@ -8,6 +8,7 @@ use guppy_session_keeper::agents::Folders;
 use guppy_session_keeper::api::SessionKeeper;
 use guppy_session_keeper::intent::{self, Intent};
 use guppy_session_keeper::paths::Paths;
+use guppy_session_keeper::shim::check_secrets;
 use serde::Serialize;
 
 use super::{STARTS_WITHIN, is_settled};
@@ -87,7 +88,9 @@ async fn declare(new: &New) -> Result<Intent, Failure> {
         ..Intent::default()
     };
     for file in &new.env_files {
-        intent.env_files.push(absolute(file)?);
+        let file = absolute(file)?;
+        check_secrets(&file).map_err(|why| Failure::new(Code::Failed, why))?;
+        intent.env_files.push(file);
     }
     let wanted = new.worktree.as_deref().map(absolute).transpose()?;
     if let Some(folder) = wanted.as_ref().filter(|folder| folder.is_dir()) {

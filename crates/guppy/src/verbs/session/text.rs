@@ -24,7 +24,7 @@ pub(super) async fn logs(paths: &Paths, name: &SessionName, lines: u32) -> Resul
     let line = listing.sessions.iter().find(|line| line.name == text);
     let pane = line.and_then(|line| line.pane.as_deref()).ok_or_else(|| {
         let stands = line.map_or_else(
-            || "no file declares it".to_owned(),
+            || "no file declares it (see: guppy ls)".to_owned(),
             |line| format!("it is {} ({})", line.state, line.why),
         );
         Failure::new(Code::Failed, format!("{name} has no pane now: {stands}"))
