@@ -29,7 +29,9 @@ fn main() {
 fn act() -> Result<()> {
     let begin = Instant::now();
     let say = |text: &str| println!("{:4.0} s  {text}", begin.elapsed().as_secs_f64());
-    say("a Debian 13 box boots, and cloud-init installs guppy-control-plane (kept for the next time)");
+    say(
+        "a Debian 13 box boots, and cloud-init installs guppy-control-plane (kept for the next time)",
+    );
     let mut it = Box::control_plane(Release::Trixie)?;
     let mut fleet = Fleet::of(2, 3)?;
     fleet.settle(&it.vm, &it.provider)?;
