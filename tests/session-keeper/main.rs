@@ -16,3 +16,4 @@ mod real;
 mod scripted;
 mod unit;
 mod upgrade;
+mod verbs;
