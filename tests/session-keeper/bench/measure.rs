@@ -113,13 +113,15 @@ impl Bench {
         .map(drop)
     }
 
+    /// Both with so many sessions.
     fn up(&self, count: usize) -> Result<()> {
         self.declare(count)?;
         self.number(&format!(
-            "set -e; count={count}; begin=0; systemctl stop {UNITS}; rm -f /home/dev/live
+            "set -e; count={}; begin=0; systemctl stop {UNITS}; rm -f /home/dev/live
              systemctl start guppy-session-keeper@dev.service; {} {}{UNTIL_LIVE}",
+            2 * count,
             shpool_daemon(),
-            shpool_attach(count).replace("/usr/local/bin/fake", "/usr/bin/sleep infinity #"),
+            shpool_attach(count),
         ))
         .map(drop)
     }

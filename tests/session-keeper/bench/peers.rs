@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use lab::{Release, cache, process};
 
 /// The version that was measured.
-const SHPOOL: &str = "0.9.3";
+const SHPOOL: &str = "0.11.5";
 
 /// tmuxp and what it adds to a Debian that boots, as packages.
 pub(crate) fn tmuxp() -> Result<Vec<PathBuf>> {
