@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Output, Release, scenario, wait};
+use lab::process::host;
+use lab::{Output, Release, debian, scenario, wait};
 use serde_json::Value;
 
 use crate::container::Contained;
@@ -23,7 +24,11 @@ impl Desk {
             let claude = root.join("usr/local/bin/claude");
             fs::copy(scripted(), &claude).context("cannot copy the agent")?;
             fs::set_permissions(&claude, fs::Permissions::from_mode(0o755))?;
-            Ok(())
+            // All that git needs for worktrees is in the image.
+            let debs = debian::packages(release, &["git"])?;
+            let is_git = |deb: &&PathBuf| deb.to_string_lossy().contains("/git_");
+            let git = debs.iter().find(is_git).context("no package git")?;
+            host("dpkg-deb", &["-x", &git.to_string_lossy(), &root.to_string_lossy()]).map(drop)
         })?;
         let it = Self { contained };
         it.write("/etc/guppy/agents.d/claude.toml", "probe = \"\"\n")?;
@@ -159,7 +164,11 @@ fn mistakes(it: &Desk) -> Result<()> {
         ("cd shop && guppy new shop/x --agent nobody", 1, &["nobody", "guppy agents"]),
         ("cd / && guppy new shop/x", 1, &["--repository", "--worktree"]),
         ("guppy new shop/x --repository /nowhere", 1, &["/nowhere", "--repository"]),
-        ("cd shop && guppy new shop/main", 1, &["main", "already checked out"]),
+        (
+            "cd shop && guppy new shop/main",
+            1,
+            &["/home/alice/shop", "'main' is already", "--worktree"],
+        ),
         ("cd shop && guppy new shop/x --env-file nowhere", 1, &["shop/nowhere", "KEY=value"]),
         ("cd shop && guppy new shop/x --env-file ~/keys.env", 1, &["keys.env", "chmod 600"]),
         ("guppy start shop/none", 1, &["shop/none", "guppy ls"]),

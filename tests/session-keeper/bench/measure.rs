@@ -93,7 +93,7 @@ impl Bench {
         ))?;
         let shpool = self.number(&format!(
             "set -e; count={count}; rm -f /home/dev/live; {}
-             read -r begin _ </proc/uptime; {}{UNTIL_LIVE}; systemctl stop shpool-bench",
+             read -r begin _ </proc/uptime; {}{UNTIL_LIVE}\nsystemctl stop shpool-bench",
             shpool_daemon(),
             shpool_attach(count),
         ))?;

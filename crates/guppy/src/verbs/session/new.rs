@@ -109,9 +109,12 @@ async fn declare(new: &New) -> Result<Intent, Failure> {
         None => beside(&repository, &new.name.file_stem()),
     };
     if !intent.worktree.is_dir() {
-        add(&repository, &intent.worktree, new.name.branch())
-            .await
-            .map_err(|why| Failure::new(Code::Failed, why))?;
+        add(&repository, &intent.worktree, new.name.branch()).await.map_err(|why| {
+            // After what git says of its own work.
+            let why = why.lines().last().unwrap_or_default();
+            let remedy = "name another branch, or a folder that is there with --worktree";
+            Failure::new(Code::Failed, format!("{}: {why}: {remedy}", repository.display()))
+        })?;
     }
     intent.repository = Some(repository);
     Ok(intent)
