@@ -147,6 +147,9 @@ impl Round {
                 self.look_again = Some(self.look_again.map_or(until, |at| at.min(until)));
             }
         }
+        // Before the first action: what they change is listed as it comes, and must not be beside what
+        // the look before this one has said.
+        self.keeper.borrow_mut().stand(standings);
         for action in actions {
             let name = action.name().cloned();
             if name.as_ref().is_some_and(|name| failed.contains(name)) {
@@ -173,7 +176,6 @@ impl Round {
                 self.woken = true;
             }
         }
-        self.keeper.borrow_mut().stand(standings);
     }
 
     async fn perform(&self, action: Action) -> Result<(), String> {
