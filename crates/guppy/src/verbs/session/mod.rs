@@ -60,7 +60,10 @@ async fn start(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
 
 async fn restart(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
     let text = name.to_string();
-    let before = until(paths, &text, Duration::ZERO, |_| true).await?.starts;
+    let listing = ask(paths, async |mut keeper| keeper.list().await).await?;
+    let line = listing.sessions.iter().find(|line| line.name == text);
+    // One that is not there is the keeper's to refuse, in its words.
+    let before = line.map_or(0, |line| line.starts);
     ask(paths, async |mut keeper| keeper.restart(&text).await).await?;
     let again = |line: &SessionLine| line.starts > before && is_settled(line) || is_held(line);
     say(&until(paths, &text, STARTS_WITHIN, again).await?)
