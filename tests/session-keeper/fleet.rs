@@ -153,8 +153,11 @@ impl Fleet {
         let start = Instant::now();
         let ready = wait::until("all agents to be ready", ALL, || {
             let lines = listing(machine)?;
-            let is_ready =
-                |member: &Member| matches!(state(&lines, member).as_str(), "idle" | "interrupted");
+            // What was seen of them before counts for nothing.
+            let is_ready = |member: &Member| {
+                matches!(state(&lines, member).as_str(), "idle" | "interrupted")
+                    && starts(&lines, member) > member.starts
+            };
             Ok(self.members.iter().all(is_ready).then_some(lines))
         });
         let lines = ready.with_context(|| {
@@ -173,7 +176,7 @@ impl Fleet {
                 "{} was in {known} and is in {conversation}",
                 member.name
             );
-            let starts = line.get("starts").and_then(Value::as_u64).unwrap_or_default();
+            let starts = starts(&lines, member);
             ensure!(starts == member.starts + 1, "{} was started: {line}", member.name);
             member.starts = starts;
             member.conversation = conversation;
@@ -217,19 +220,20 @@ impl Fleet {
         })
     }
 
-    /// That none of them is started, and why, as `guppy ls` says it. A keeper that has not looked
-    /// yet has started nothing either.
-    pub(crate) fn all_wait_for(&self, machine: &dyn Machine, provider: &Provider) -> Result<()> {
+    /// Whether all of them wait for their provider, as `guppy ls` says. That one of them was started
+    /// is an error.
+    pub(crate) fn all_wait_for(&self, machine: &dyn Machine, provider: &Provider) -> Result<bool> {
         let awaited = provider.url().trim_start_matches("http://").to_owned();
         let lines = listing(machine)?;
-        for member in &self.members {
-            let Some(line) = lines.get(&member.name) else { continue };
-            let starts = line.get("starts").and_then(Value::as_u64);
-            ensure!(starts == Some(member.starts), "{} was started: {line}", member.name);
-            let why = text(line, "why");
-            ensure!(text(line, "state") != "due" || why.contains(&awaited), "{line}");
+        let mut waiting = 0;
+        for (member, line) in
+            self.members.iter().filter_map(|one| Some((one, lines.get(&one.name)?)))
+        {
+            ensure!(starts(&lines, member) == member.starts, "{} was started: {line}", member.name);
+            waiting +=
+                usize::from(text(line, "state") == "due" && text(line, "why").contains(&awaited));
         }
-        Ok(())
+        Ok(waiting == self.members.len())
     }
 
     /// Asks each for its word, and judges what comes.
@@ -373,6 +377,10 @@ fn listing(machine: &dyn Machine) -> Result<BTreeMap<String, Value>> {
 
 fn state(lines: &BTreeMap<String, Value>, member: &Member) -> String {
     lines.get(&member.name).map(|line| text(line, "state")).unwrap_or_default()
+}
+
+fn starts(lines: &BTreeMap<String, Value>, member: &Member) -> u64 {
+    lines.get(&member.name).and_then(|line| line.get("starts")?.as_u64()).unwrap_or_default()
 }
 
 fn text(value: &Value, name: &str) -> String {

@@ -26,9 +26,12 @@ pub(crate) trait Machine {
     /// Writes a file, its folders too.
     fn write_file(&self, path: &str, content: &[u8]) -> Result<()>;
 
-    /// Runs a script as the agents' user, as a login over ssh would.
+    /// Runs a script as the agents' user, in no session of logind's: it is asked often.
     fn user(&self, script: &str) -> Result<Output> {
-        let shell = format!("cd / && runuser -l {USER} -c 'exec bash -s' <<'END'\n{script}\nEND");
+        let shell = format!(
+            "cd / && runuser -u {USER} -- env -i HOME={HOME} USER={USER} SHELL=/bin/bash \
+             LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin bash -s <<'END'\n{script}\nEND"
+        );
         self.sh_within(LONG, &shell)
     }
 }
