@@ -7,6 +7,7 @@ mod cut;
 mod faults;
 mod fleet;
 mod headline;
+mod hog;
 mod kept;
 mod logins;
 mod machine;
