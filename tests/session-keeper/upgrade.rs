@@ -69,7 +69,9 @@ fn tmux_and_libc_are_replaced_under_a_server_that_goes_on() {
 fn install(it: &Kept, release: Release, names: &[&str]) -> Result<()> {
     it.contained.repository.add_all(&debian::packages(release, names)?)?;
     let names = names.join(" ");
-    it.sh(&format!("apt-get -qq update && {APT} {names} </dev/null")).map(drop)
+    let install = format!("apt-get -qq update && {APT} {names} </dev/null");
+    // Forty packages go with Python, and needrestart looks at everything.
+    it.container().sh_within(3 * LONG, &install)?.ok().map(drop)
 }
 
 /// A person looks at the session by this command, and leaves.
