@@ -142,6 +142,8 @@ impl Bench {
             self.number(&format!("cat /proc/{pid}/task/*/status | {sum}"))
         };
         let all = [*keeper, *shim, *tmux, *shpool];
+        // Threads that were needed for the start have ended by then.
+        self.sh("sleep 20")?;
         let before = all.map(switches);
         self.sh(&format!("sleep {CALM_SECONDS}"))?;
         let after = all.map(switches);

@@ -1,7 +1,6 @@
 //! What people ask of the keeper.
 
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -84,32 +83,4 @@ fn all_agents_of_a_user_may_speak_at_once() {
         (0..300).map(|_| UnixStream::connect(world.at("keeper.sock")).unwrap()).collect();
     world.told("shop/fix", "kelp");
     drop(speaking);
-}
-
-#[test]
-fn an_order_that_was_taken_is_not_undone_by_a_look_that_began_before_it() {
-    let world = World::started();
-    let others = ["a/one", "a/two", "a/three"];
-    for name in others.iter().chain(&["b/ordered"]) {
-        world.declare(name, |_| {});
-        world.until_state(name, "idle");
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        // So that each look has something to do, and takes its time.
-        scope.spawn(|| {
-            while !done.load(Ordering::SeqCst) {
-                for name in others {
-                    world.call("Restart", json!({"name": name})).unwrap();
-                }
-            }
-        });
-        for _ in 0..12 {
-            world.call("Stop", json!({"name": "b/ordered"})).unwrap();
-            world.until_state("b/ordered", "stopped");
-            world.call("Start", json!({"name": "b/ordered"})).unwrap();
-            world.until_state("b/ordered", "idle");
-        }
-        done.store(true, Ordering::SeqCst);
-    });
 }
