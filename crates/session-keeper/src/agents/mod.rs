@@ -85,7 +85,8 @@ pub struct ConversationRules {
     pub id: IdSource,
     /// What it looks like.
     pub shape: Shape,
-    /// The file of the conversation: only if it is there, `resume` finds it. Empty: not known.
+    /// The file of the conversation, of lines: only if it is there, `resume` finds it. Empty: not
+    /// known.
     pub transcript: String,
     /// A running agent holds a file below this folder open whose name ends with the id and
     /// `open_file_ends`. Empty: not known.
@@ -128,6 +129,8 @@ pub struct Input {
     pub clear: Vec<String>,
     /// It takes a pasted text between brackets (`ESC [ 200 ~`), newlines included, as one.
     pub brackets: bool,
+    /// What it shows in the place of a long text, beginning with this. Empty: it shows the text.
+    pub pasted: String,
 }
 
 /// `[[dialogs]]`

@@ -77,6 +77,22 @@ fn a_long_prompt_of_many_lines_arrives_whole_and_once() {
 }
 
 #[test]
+fn an_agent_that_draws_late_gets_enter_when_it_has_drawn() {
+    let world = World::scripted();
+    world.trust();
+    world.declare("shop/fix", |intent| {
+        intent.env.insert("SCRIPTED".to_owned(), "slow 2".to_owned());
+    });
+    let id = text(&world.until_state("shop/fix", "idle"), "conversation").to_owned();
+    // The second one stands on the screen already.
+    for turn in ["turns=1", "turns=2"] {
+        world.call("Send", json!({"name": "shop/fix", "text": "your word is brine"})).unwrap();
+        until("its answer", || world.transcript(&id).contains(turn));
+        world.until_state("shop/fix", "idle");
+    }
+}
+
+#[test]
 fn all_agents_of_a_user_may_speak_at_once() {
     let world = World::started();
     let speaking: Vec<UnixStream> =
