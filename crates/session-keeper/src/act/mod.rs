@@ -2,6 +2,7 @@
 //! be done twice without harm, and each may be cut off at any instruction: the next look sees what
 //! is there.
 
+mod mend;
 mod send;
 mod start;
 mod sync;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
+pub use mend::{Mended, mend};
 pub use send::{SendError, send};
 pub use start::{Starter, install_hooks, show};
 pub use sync::{Stamp, save_turn, stamp, sync_in_background};

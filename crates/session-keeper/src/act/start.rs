@@ -6,6 +6,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
+use tracing::{info, warn};
+
+use super::{Mended, mend};
 use crate::agents::{Agent, words};
 use crate::config;
 use crate::decide::{Standing, Start};
@@ -59,6 +62,7 @@ impl Starter<'_> {
             fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
         launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        self.mend(name, intent, agent, start);
 
         let worktree = literal(intent.worktree.as_os_str());
         let mut place: Vec<&OsStr> = vec!["-c".as_ref(), &worktree];
@@ -88,6 +92,23 @@ impl Starter<'_> {
         match self.looker.tmux.run(&[&first, &stays, &named]).await {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What a power cut has left of the transcript is made whole before its agent goes on in it.
+    fn mend(&self, name: &SessionName, intent: &Intent, agent: &Agent, start: &Start) {
+        let id = start.conversation.as_ref().filter(|_| start.resume);
+        let path = id.and_then(|id| self.looker.transcript_of(name, agent, &intent.worktree, id));
+        let Some(path) = path else { return };
+        match mend(&path) {
+            Ok(None) => {}
+            Ok(Some(Mended { zeros, line })) => info!(
+                guppy_event = "mended",
+                "{name}: its transcript was cut off: {zeros} zeros taken from its end{}",
+                if line { ", its last line ended" } else { "" }
+            ),
+            // The agent may know what to do with it.
+            Err(error) => warn!(guppy_event = "not-mended", "{}: {error}", path.display()),
         }
     }
 

@@ -210,11 +210,24 @@ impl Looker {
 
     /// Where the transcript of a session's conversation is, if its agent says.
     pub fn transcript_path(&self, name: &SessionName, session: &Watched) -> Option<PathBuf> {
-        let pattern = &session.agent.conversation.transcript;
-        let id = session.learned.conversation.as_ref().filter(|_| !pattern.is_empty())?;
+        let id = session.learned.conversation.as_ref()?;
+        self.transcript_of(name, &session.agent, &session.intent.worktree, id)
+    }
+
+    /// Where the transcript of a conversation is, if its agent says.
+    pub fn transcript_of(
+        &self,
+        name: &SessionName,
+        agent: &Agent,
+        worktree: &Path,
+        id: &Conversation,
+    ) -> Option<PathBuf> {
+        let pattern = &agent.conversation.transcript;
+        if pattern.is_empty() {
+            return None;
+        }
         // An agent sees its folder without symbolic links (getcwd(3)).
-        let worktree = std::fs::canonicalize(&session.intent.worktree)
-            .unwrap_or_else(|_| session.intent.worktree.clone());
+        let worktree = std::fs::canonicalize(worktree).unwrap_or_else(|_| worktree.to_owned());
         Some(fill(pattern, self.places(name, &worktree, Some(id))).into())
     }
 

@@ -23,6 +23,22 @@ fn a_crashed_agent_is_back_in_its_conversation_in_its_pane() {
 }
 
 #[test]
+fn what_a_power_cut_has_left_of_a_transcript_is_made_whole_before_its_agent_is_back() {
+    let world = World::started();
+    let id = world.told("shop/fix", "aquarium");
+    // As ext4 leaves a turn that was cut off; and a disk without a journal of its lengths, half of it.
+    for (starts, (cut, left)) in [(2, ("\0\0\0", "")), (3, ("half of a li", "half of a li\n"))] {
+        let before = world.transcript(&id);
+        std::fs::write(world.transcript_path(&id), format!("{before}{cut}")).unwrap();
+        world.say("shop/fix", "exit 3");
+        until("another start", || number(&world.session("shop/fix"), "starts") == starts);
+        world.until_state("shop/fix", "idle");
+        world.say("shop/fix", "again");
+        until("its turn", || world.transcript(&id) == format!("{before}{left}again\n"));
+    }
+}
+
+#[test]
 fn a_clean_exit_stays_stopped_until_a_person_starts_it() {
     let world = World::started();
     let id = world.told("shop/fix", "reef");

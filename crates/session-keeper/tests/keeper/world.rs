@@ -297,11 +297,15 @@ impl World {
 
     /// What an agent's conversation holds.
     pub(crate) fn transcript(&self, id: &str) -> String {
+        fs::read_to_string(self.transcript_path(id)).unwrap_or_default()
+    }
+
+    /// Where it is.
+    pub(crate) fn transcript_path(&self, id: &str) -> PathBuf {
         let worktree = fs::canonicalize(self.at("home/src")).unwrap();
         let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let folder: String = worktree.to_str().unwrap().chars().map(dashed).collect();
-        let path = self.at("home/.claude/projects").join(folder).join(format!("{id}.jsonl"));
-        fs::read_to_string(path).unwrap_or_default()
+        self.at("home/.claude/projects").join(folder).join(format!("{id}.jsonl"))
     }
 
     /// Every agent that has begun in a session: its conversation and its pid.
