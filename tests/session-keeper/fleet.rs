@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::wait;
-use serde_json::Value;
 
+use crate::listing::{self, listing, text};
 use crate::machine::{HOME, LONG, Machine, USER};
 use crate::provider::Provider;
 use crate::real::Agent;
@@ -151,22 +151,16 @@ impl Fleet {
     /// than before. Gives how long that took.
     pub(crate) fn back(&mut self, machine: &dyn Machine) -> Result<Duration> {
         let start = Instant::now();
-        let ready = wait::until("all agents to be ready", ALL, || {
+        let lines = wait::until("all agents to be ready", ALL, || {
             let lines = listing(machine)?;
             // What was seen of them before counts for nothing.
             let is_ready = |member: &Member| {
-                matches!(state(&lines, member).as_str(), "idle" | "interrupted")
-                    && starts(&lines, member) > member.starts
+                matches!(listing::state(&lines, &member.name).as_str(), "idle" | "interrupted")
+                    && listing::starts(&lines, &member.name) > member.starts
             };
             Ok(self.members.iter().all(is_ready).then_some(lines))
         });
-        let lines = ready.with_context(|| {
-            let journal = "guppy ls; journalctl --no-pager -o cat -u 'guppy*' | tail -n 30";
-            machine
-                .sh_within(LONG, &format!("runuser -l {USER} -c 'guppy ls'; {journal}"))
-                .map(|said| said.stdout)
-                .unwrap_or_default()
-        })?;
+        let lines = lines.with_context(|| listing::all_that_is_known(machine))?;
         for member in &mut self.members {
             let line = lines.get(&member.name).context("a line of each")?;
             let conversation = text(line, "conversation");
@@ -176,7 +170,7 @@ impl Fleet {
                 "{} was in {known} and is in {conversation}",
                 member.name
             );
-            let starts = starts(&lines, member);
+            let starts = listing::starts(&lines, &member.name);
             ensure!(starts == member.starts + 1, "{} was started: {line}", member.name);
             member.starts = starts;
             member.conversation = conversation;
@@ -194,7 +188,8 @@ impl Fleet {
                 screens.get(&member.name).is_some_and(|screen| screen.contains(&answer))
             };
             Ok(self.members.iter().all(noted))
-        })?;
+        })
+        .with_context(|| listing::all_that_is_known(machine))?;
         self.members.iter_mut().for_each(|member| member.turns = 1);
         Ok(())
     }
@@ -216,8 +211,9 @@ impl Fleet {
         })?;
         wait::until_true("all to be at work", ALL, || {
             let lines = listing(machine)?;
-            Ok(self.members.iter().all(|member| state(&lines, member) == "working"))
+            Ok(self.members.iter().all(|member| listing::state(&lines, &member.name) == "working"))
         })
+        .with_context(|| listing::all_that_is_known(machine))
     }
 
     /// Whether all of them wait for their provider, as `guppy ls` says. That one of them was started
@@ -229,7 +225,11 @@ impl Fleet {
         for (member, line) in
             self.members.iter().filter_map(|one| Some((one, lines.get(&one.name)?)))
         {
-            ensure!(starts(&lines, member) == member.starts, "{} was started: {line}", member.name);
+            ensure!(
+                listing::starts(&lines, &member.name) == member.starts,
+                "{} was started: {line}",
+                member.name
+            );
             waiting +=
                 usize::from(text(line, "state") == "due" && text(line, "why").contains(&awaited));
         }
@@ -365,26 +365,6 @@ fn answers_on(screen: &str) -> Vec<(String, u32)> {
         Some((word.to_owned(), turns.parse().ok()?))
     };
     screen.split("The word is ").skip(1).filter_map(answer).collect()
-}
-
-/// The lines of `guppy ls`, by session.
-fn listing(machine: &dyn Machine) -> Result<BTreeMap<String, Value>> {
-    let said = machine.user("guppy ls --json")?;
-    let listing: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-    let lines = listing.get("sessions").and_then(Value::as_array).into_iter().flatten();
-    Ok(lines.map(|line| (text(line, "name"), line.clone())).collect())
-}
-
-fn state(lines: &BTreeMap<String, Value>, member: &Member) -> String {
-    lines.get(&member.name).map(|line| text(line, "state")).unwrap_or_default()
-}
-
-fn starts(lines: &BTreeMap<String, Value>, member: &Member) -> u64 {
-    lines.get(&member.name).and_then(|line| line.get("starts")?.as_u64()).unwrap_or_default()
-}
-
-fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn random() -> Result<String> {

@@ -8,6 +8,7 @@ use lab::{Release, scenario, wait};
 
 use crate::container::{Contained, with_agents};
 use crate::fleet::{Fleet, Verdict};
+use crate::listing;
 use crate::machine::{Box, LONG, Machine, USER};
 use crate::provider::Provider;
 
@@ -66,7 +67,11 @@ fn comes_back(
         fleet.size(),
         took.as_secs_f64()
     ));
-    ensure!(verdict == Verdict::default(), "after {blow:?}: {verdict:?}");
+    ensure!(
+        verdict == Verdict::default(),
+        "after {blow:?}: {verdict:?}\n{}",
+        listing::all_that_is_known(machine)
+    );
     fleet.asked_once(provider, number)
 }
 

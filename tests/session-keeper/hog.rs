@@ -45,14 +45,36 @@ fn dies_alone(release: Release) -> Result<()> {
     ensure!(cap == CAP.to_string(), "{cap}");
     hog(&it, name, HOG, 1)?;
     same("a hog")?;
+    let own = exceeded(&it, &group)?;
+    ensure!(own > 0 && exceeded(&it, UNIT)? == 0, "not by the agent's own cap");
 
     // Its user may lift its cap, and not that of all agents together.
     it.vm.user(&format!("echo max >{group}/memory.max"))?.ok()?;
-    let lifted = it.vm.user(&format!("echo max >{UNIT}/memory.max"))?;
-    ensure!(lifted.status != 0, "the user lifts the cap of all: {lifted:?}");
-    ensure!(it.vm.sh(&format!("cat {UNIT}/memory.max"))?.ok()? != "max", "there is no cap");
+    let of_all = it.vm.sh(&format!("cat {UNIT}/memory.max"))?.ok()?;
+    ensure!(of_all != "max", "there is no cap");
+    for way in [
+        format!("echo max >{UNIT}/memory.max"),
+        format!(
+            "systemctl --no-ask-password set-property --runtime guppy-tmux@{USER}.service \
+             MemoryMax=infinity"
+        ),
+        "echo $$ >/sys/fs/cgroup/cgroup.procs".to_owned(),
+    ] {
+        let lifted = it.vm.user(&way)?;
+        ensure!(lifted.status != 0, "the user lifts the cap of all: {way}: {lifted:?}");
+    }
+    ensure!(it.vm.sh(&format!("cat {UNIT}/memory.max"))?.ok()? == of_all, "it was lifted");
     hog(&it, name, GREATER_HOG, 2)?;
-    same("a hog that only the cap of all agents stops")
+    same("a hog that only the cap of all agents stops")?;
+    let by_all = exceeded(&it, UNIT)?;
+    ensure!(exceeded(&it, &group)? == own && by_all > 0, "not by the cap of all agents");
+    Ok(())
+}
+
+/// How often just this cap was what something died of.
+fn exceeded(it: &Box, group: &str) -> Result<u32> {
+    let count = format!("sed -n 's/^oom //p' {group}/memory.events.local");
+    it.vm.sh(&count)?.ok()?.parse().context("a count of memory.events.local")
 }
 
 /// The server's process and those of the agents.

@@ -9,6 +9,7 @@ mod fleet;
 mod headline;
 mod hog;
 mod kept;
+mod listing;
 mod logins;
 mod machine;
 mod pane;
