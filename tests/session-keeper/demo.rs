@@ -4,6 +4,9 @@
 #[path = "fleet.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod fleet;
+#[path = "listing.rs"]
+#[allow(dead_code, reason = "the tests use the rest of it")]
+mod listing;
 #[path = "machine.rs"]
 #[allow(dead_code, reason = "the tests use the rest of it")]
 mod machine;

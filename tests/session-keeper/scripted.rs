@@ -152,7 +152,11 @@ fn it_knows_of_its_conversation_what_stands_in_its_transcript() {
         ensure!(events == [turn, turn].concat(), "{events:?}");
         // What stands in the transcript, and only that.
         fs::write(stage.transcript(ID), "{\"type\": \"mode\"}\n")?;
-        says(&pane, "what was your word", "Nobody told me a word. turns=1")
+        says(&pane, "what was your word", "Nobody told me a word. turns=1")?;
+        // A line behind half of one is lost, and no other.
+        fs::write(stage.transcript(ID), "{\"type\": \"user\", \"te")?;
+        says(&pane, "your word is ash", "Done. turns=0")?;
+        says(&pane, "what was your word?", "Nobody told me a word. turns=1")
     });
 }
 

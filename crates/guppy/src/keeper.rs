@@ -65,6 +65,21 @@ pub async fn ask<T, F>(paths: &Paths, question: impl FnOnce(Connection) -> F) ->
 where
     F: Future<Output = zlink::Result<Result<T, api::Error>>>,
 {
+    ask_within(DEADLINE, paths, question).await
+}
+
+/// The same of what takes the keeper more than a moment.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub async fn ask_within<T, F>(
+    within: Duration,
+    paths: &Paths,
+    question: impl FnOnce(Connection) -> F,
+) -> Result<T, NoAnswer>
+where
+    F: Future<Output = zlink::Result<Result<T, api::Error>>>,
+{
     let path = &paths.socket;
     let answer = async {
         let connection = unix::connect(path).await.map_err(|error| {
@@ -77,12 +92,12 @@ where
             NoAnswer::Failed(Failure::new(Code::Failed, why))
         })
     };
-    match tokio::time::timeout(DEADLINE, answer).await {
+    match tokio::time::timeout(within, answer).await {
         Ok(Ok(Ok(answer))) => Ok(answer),
         Ok(Ok(Err(no))) => Err(NoAnswer::Failed(Failure::new(code(&no), no))),
         Ok(Err(none)) => Err(none),
         Err(_) => {
-            let why = format!("the keeper did not answer within {DEADLINE:?}; {SEE}");
+            let why = format!("the keeper did not answer within {within:?}; {SEE}");
             Err(NoAnswer::Failed(Failure::new(Code::Unhealthy, why)))
         }
     }

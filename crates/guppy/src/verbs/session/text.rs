@@ -2,15 +2,21 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::time::Duration;
 
 use guppy_session_keeper::api::SessionKeeper;
 use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
 use serde_json::json;
 
-use crate::keeper::{ask, listing, tmux};
+use zlink::tokio::unix::Connection;
+
+use crate::keeper::{ask_within, listing, tmux};
 use crate::report::{Code, Failure, Report};
 
+/// The keeper waits up to 20 s for the text to be on the agent's screen (its `act::send`), and each
+/// of its calls to tmux may take 5 s more.
+const SENT_WITHIN: Duration = Duration::from_secs(60);
 /// More than this is no prompt.
 const TEXT_AT_MOST: u64 = 256 * 1024;
 
@@ -59,6 +65,7 @@ pub(super) async fn send(
         words => words.join(" "),
     };
     let session = name.to_string();
-    ask(paths, async |mut keeper| keeper.send(&session, &text).await).await?;
+    let sent = async |mut keeper: Connection| keeper.send(&session, &text).await;
+    ask_within(SENT_WITHIN, paths, sent).await?;
     Report::new(format!("{name} has it\n"), &json!({ "name": session, "sent": true }))
 }
