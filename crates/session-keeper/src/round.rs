@@ -1,8 +1,9 @@
 //! The loop: look, decide, act; once a tick, and sooner when a hook rings or something falls due.
 
+mod background;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::keeper::Keeper;
 use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
-use crate::sense::{Activity, Probe, Reading, TmuxServer, View, Watched};
+use crate::sense::{Reading, TmuxServer};
 
 /// A thousand hooks call for no more than this many looks.
 const AWAKE_EVERY: Duration = Duration::from_millis(100);
@@ -267,73 +268,6 @@ impl Round {
             Reading::Known(Some(pane)) if !pane.dead => Identity::of(pane.pid).ok(),
             _ => None,
         }
-    }
-
-    /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
-    fn recreate(&self, name: SessionName, repository: PathBuf, intent: &Intent) {
-        let (keeper, wake) = (Rc::clone(&self.keeper), Rc::clone(&self.wake));
-        if !keeper.borrow_mut().recreating.insert(name.clone()) {
-            return;
-        }
-        let worktree = intent.worktree.clone();
-        let branch = intent.branch.clone().unwrap_or_else(|| name.branch().to_owned());
-        info!(guppy_event = "worktree", "{name}: making {} again", worktree.display());
-        tokio::task::spawn_local(async move {
-            let made = act::recreate(&repository, &worktree, &branch).await;
-            let mut keeper = keeper.borrow_mut();
-            keeper.recreating.remove(&name);
-            if let Err(why) = made {
-                keeper.trouble(&name, why);
-            }
-            wake.notify_one();
-        });
-    }
-
-    /// Asks an address in the background, and wakes the loop with the answer.
-    fn probe(&self, address: String) {
-        let keeper = Rc::clone(&self.keeper);
-        let wake = Rc::clone(&self.wake);
-        let at_most = keeper.borrow().config.config().starts.probe_at_most;
-        if !keeper.borrow_mut().probing.insert(address.clone()) {
-            return;
-        }
-        tokio::task::spawn_local(async move {
-            let connected = tokio::net::TcpStream::connect(address.as_str());
-            let failed = match tokio::time::timeout(at_most, connected).await {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("no answer within {}", humantime::format_duration(at_most))),
-            };
-            let mut keeper = keeper.borrow_mut();
-            let at = keeper.clock.now();
-            keeper.probing.remove(&address);
-            keeper.probes.insert(address, Probe { at, failed });
-            wake.notify_one();
-        });
-    }
-
-    /// Saves the transcripts of agents that rest and have written since: those without hooks say
-    /// nothing of a turn's end.
-    fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {
-        let mut there = BTreeSet::new();
-        for (name, session) in watched {
-            let path = self.keeper.borrow().looker.transcript_path(name, session);
-            let Some(path) = path else { continue };
-            there.insert(path.clone());
-            let seen = view.evidence.sessions.get(name);
-            let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
-            let Some(now) = act::stamp(&path).filter(|_| rests) else { continue };
-            if self.keeper.borrow().saved.get(&path) == Some(&now) {
-                continue;
-            }
-            let keeper = Rc::clone(&self.keeper);
-            tokio::task::spawn_local(async move {
-                if act::sync_in_background(path.clone()).await {
-                    keeper.borrow_mut().saved.insert(path, now);
-                }
-            });
-        }
-        self.keeper.borrow_mut().saved.retain(|path, _| there.contains(path));
     }
 
     /// A new server has none of our hooks.

@@ -7,6 +7,7 @@
 mod activity;
 mod look;
 mod panes;
+mod provider;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::name::SessionName;
 pub use activity::{Heard, is_dialog};
 pub use look::{Looker, View, Watched};
 pub use panes::{AnyPane, Panes};
+pub use provider::reach;
 
 /// One sensor's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

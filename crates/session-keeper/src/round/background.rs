@@ -1,0 +1,77 @@
+//! What takes longer than a look may: it is begun by one, and rings for the next when it is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tracing::info;
+
+use super::Round;
+use crate::act;
+use crate::intent::Intent;
+use crate::name::SessionName;
+use crate::sense::{Activity, Probe, View, Watched, reach};
+
+impl Round {
+    /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
+    pub(super) fn recreate(&self, name: SessionName, repository: PathBuf, intent: &Intent) {
+        let (keeper, wake) = (Rc::clone(&self.keeper), Rc::clone(&self.wake));
+        if !keeper.borrow_mut().recreating.insert(name.clone()) {
+            return;
+        }
+        let worktree = intent.worktree.clone();
+        let branch = intent.branch.clone().unwrap_or_else(|| name.branch().to_owned());
+        info!(guppy_event = "worktree", "{name}: making {} again", worktree.display());
+        tokio::task::spawn_local(async move {
+            let made = act::recreate(&repository, &worktree, &branch).await;
+            let mut keeper = keeper.borrow_mut();
+            keeper.recreating.remove(&name);
+            if let Err(why) = made {
+                keeper.trouble(&name, why);
+            }
+            wake.notify_one();
+        });
+    }
+
+    /// Asks an address in the background, and wakes the loop with the answer.
+    pub(super) fn probe(&self, address: String) {
+        let keeper = Rc::clone(&self.keeper);
+        let wake = Rc::clone(&self.wake);
+        let at_most = keeper.borrow().config.config().starts.probe_at_most;
+        if !keeper.borrow_mut().probing.insert(address.clone()) {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let failed = reach(&address, at_most).await;
+            let mut keeper = keeper.borrow_mut();
+            let at = keeper.clock.now();
+            keeper.probing.remove(&address);
+            keeper.probes.insert(address, Probe { at, failed });
+            wake.notify_one();
+        });
+    }
+
+    /// Saves the transcripts of agents that rest and have written since: those without hooks say
+    /// nothing of a turn's end.
+    pub(super) fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {
+        let mut there = BTreeSet::new();
+        for (name, session) in watched {
+            let path = self.keeper.borrow().looker.transcript_path(name, session);
+            let Some(path) = path else { continue };
+            there.insert(path.clone());
+            let seen = view.evidence.sessions.get(name);
+            let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
+            let Some(now) = act::stamp(&path).filter(|_| rests) else { continue };
+            if self.keeper.borrow().saved.get(&path) == Some(&now) {
+                continue;
+            }
+            let keeper = Rc::clone(&self.keeper);
+            tokio::task::spawn_local(async move {
+                if act::sync_in_background(path.clone()).await {
+                    keeper.borrow_mut().saved.insert(path, now);
+                }
+            });
+        }
+        self.keeper.borrow_mut().saved.retain(|path, _| there.contains(path));
+    }
+}
