@@ -4,6 +4,8 @@
 //! With nobody to tell, a new conversation is left on the disk (`STATE/hooks/NAME.json`): it is the
 //! one thing that is nowhere else once the agent has ended.
 
+mod origin;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -48,8 +50,8 @@ pub fn main() {
             let _ = std::io::stdin().take(INPUT_AT_MOST).read_to_string(&mut text);
             let variable = |name| std::env::var(name).ok();
             match read(&text, variable("GUPPY_SESSION"), variable("GUPPY_START")) {
-                Some(event) => event,
-                None => return,
+                Some(event) if origin::is_of_the_session() => event,
+                _ => return,
             }
         }
     };

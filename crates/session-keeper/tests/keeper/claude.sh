@@ -7,6 +7,11 @@ mkdir -p "$folder" "$HOME/.claude/sessions"
 start_of() {
     sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20
 }
+if [ "$1" = --nested ]; then
+    # What stands between it and its parent is the shell of a tool.
+    bash -c '"$GUPPY_LIBEXEC/guppy-session-hook" <"$1"; exit' claude "$2"
+    exit
+fi
 case $1 in
 --session-id)
     id=$2
@@ -46,6 +51,17 @@ while read -r line; do
     clear\ *)
         id=${line#clear }
         alone
+        ;;
+    nested\ *)
+        # Another of its kind, for a task of its own: with the same environment and the same hooks.
+        printf '{"hook_event_name":"SessionStart","source":"startup","session_id":"%s"}' \
+            "${line#nested }" >"$HOME/event"
+        (cd / && "$0" --nested "$HOME/event")
+        ;;
+    clean\ *)
+        # As at an orderly end.
+        rm "$HOME/.claude/sessions/$$.json"
+        exit "${line#clean }"
         ;;
     orphan)
         # Outlives its parent, in its parent's conversation.

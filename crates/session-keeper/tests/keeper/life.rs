@@ -182,3 +182,19 @@ fn a_child_that_outlives_its_agent_is_gone_before_the_next_start() {
     assert_eq!(text(&session, "conversation"), id);
     assert!(!is_alive(orphan));
 }
+
+#[test]
+fn an_agent_that_an_agent_has_started_does_not_take_its_conversation_away() {
+    let world = World::started();
+    let id = world.told("shop/fix", "anemone");
+    let other = "0190f3c2-7a11-4000-8000-00000000000c";
+    world.say("shop/fix", &format!("nested {other}"));
+    world.until_noted(&id, &format!("nested {other}"));
+    // It says no more itself what conversation it was in: it has ended in good order.
+    world.say("shop/fix", "clean 3");
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    let session = world.until_state("shop/fix", "idle");
+    assert_eq!(text(&session, "conversation"), id, "{session}");
+    world.say("shop/fix", "again");
+    world.until_noted(&id, "again");
+}
