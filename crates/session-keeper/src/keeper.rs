@@ -176,24 +176,21 @@ impl Keeper {
         self.intents.sessions.iter().map(of).collect()
     }
 
-    /// Those that can be looked at.
+    /// Those that can be looked at. Of one whose file is refused there is no more to see than its
+    /// pane: its agent may still run, and a person may still want its end.
     pub fn watched(
         &self,
         sessions: &BTreeMap<SessionName, Session>,
     ) -> BTreeMap<SessionName, Watched> {
-        let of =
-            |(name, session): (&SessionName, &Session)| match (&session.wanted, &session.learned) {
-                (Wanted::Valid(intent, agent), Reading::Known(learned)) => Some((
-                    name.clone(),
-                    Watched {
-                        intent: Rc::clone(intent),
-                        agent: Rc::clone(agent),
-                        learned: learned.clone(),
-                        heard: self.heard.get(name).cloned(),
-                    },
-                )),
-                _ => None,
+        let of = |(name, session): (&SessionName, &Session)| {
+            let Reading::Known(learned) = &session.learned else { return None };
+            let (intent, agent) = match &session.wanted {
+                Wanted::Valid(intent, agent) => (Rc::clone(intent), Rc::clone(agent)),
+                Wanted::Refused(_) => (Rc::default(), Rc::default()),
             };
+            let heard = self.heard.get(name).cloned();
+            Some((name.clone(), Watched { intent, agent, learned: learned.clone(), heard }))
+        };
         sessions.iter().filter_map(of).collect()
     }
 

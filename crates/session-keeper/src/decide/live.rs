@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Action, Case, Line, Round, Standing, State};
 use crate::agents::IdSource;
 use crate::intent::OnResume;
-use crate::learned::Stop;
+use crate::learned::{Moment, Stop};
 use crate::sense::{Activity, Outcome, Reading};
 
 /// An agent that was asked to end gets this long before it is killed.
@@ -47,14 +47,20 @@ impl Round<'_> {
     }
 
     fn end(&mut self, case: &mut Case<'_>) -> Step {
-        let asked = case.learned.ending.get_or_insert_with(|| self.now.moment());
-        let age = asked.age(self.now.boot, self.now.at).unwrap_or(GRACE);
-        let force = age >= GRACE;
-        if !force {
-            self.look_at(asked.at + GRACE);
-        }
+        let asked = case.learned.ending.get_or_insert_with(|| self.now.moment()).clone();
+        let force = self.is_overdue(&asked);
         let action = Action::End { name: case.name.clone(), force };
         (Standing::of(State::Ending, "a person has asked for it"), vec![action])
+    }
+
+    /// Whether an agent that was asked to end then has had its time. Else the next look is due when
+    /// it has.
+    pub(super) fn is_overdue(&mut self, asked: &Moment) -> bool {
+        let age = asked.age(self.now.boot, self.now.at).unwrap_or(GRACE);
+        if age < GRACE {
+            self.look_at(asked.at + GRACE);
+        }
+        age >= GRACE
     }
 
     /// An agent that has lived long enough has had no crash before.

@@ -15,6 +15,7 @@ mod due;
 mod end;
 mod gates;
 mod live;
+mod refused;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -140,6 +141,9 @@ pub fn decide(
     let mut round = Round::new(sessions, evidence, config, now);
     for (name, session) in sessions {
         let standing = match (&session.wanted, &session.learned, evidence.sessions.get(name)) {
+            (Wanted::Refused(why), Reading::Known(learned), Some(seen)) => {
+                round.refused(name, why, learned, seen)
+            }
             (Wanted::Refused(why), ..) => Standing::blocked(why.clone()),
             (_, Reading::Unknown(why), _) => Standing::unknown(why.clone()),
             (Wanted::Valid(intent, agent), Reading::Known(learned), Some(seen)) => {

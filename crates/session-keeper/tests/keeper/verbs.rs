@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-use crate::world::{World, text, until};
+use crate::world::{World, is_alive, number, text, until};
 
 #[test]
 fn a_session_is_stopped_restarted_and_told() {
@@ -99,4 +99,18 @@ fn all_agents_of_a_user_may_speak_at_once() {
         (0..300).map(|_| UnixStream::connect(world.at("keeper.sock")).unwrap()).collect();
     world.told("shop/fix", "kelp");
     drop(speaking);
+}
+
+#[test]
+fn an_agent_can_be_ended_also_when_its_file_has_been_spoiled() {
+    let world = World::started();
+    world.declare("shop/fix", |_| {});
+    let agent = number(&world.until_state("shop/fix", "idle"), "pid");
+    std::fs::write(world.at("config/sessions.d/shop+fix.toml"), "agnet = \"claude\"\n").unwrap();
+    world.call("Look", json!({})).unwrap();
+    let blocked = world.until_state("shop/fix", "blocked");
+    assert!(is_alive(agent) && text(&blocked, "why").contains("guppy stop shop/fix"), "{blocked}");
+    world.call("Stop", json!({"name": "shop/fix"})).unwrap();
+    let stopped = world.until_state("shop/fix", "stopped");
+    assert!(!is_alive(agent) && text(&stopped, "why").contains("agnet"), "{stopped}");
 }

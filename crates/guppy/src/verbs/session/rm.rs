@@ -41,11 +41,9 @@ pub(super) async fn run(
         return Report::new(format!("{name} is not there: nothing to remove\n"), &gone);
     }
     let intent = intent::read_one(&file);
-    // One whose file is refused was never started.
-    if intent.is_ok() {
-        ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
-        until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
-    }
+    // Also where its file is refused: it may have been spoiled since its agent was started.
+    ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
+    until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
     close(&tmux(&listing(paths).await?), name).await;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", file.display())))?;

@@ -32,7 +32,10 @@ impl World {
             .intents
             .iter()
             .map(|(name, intent)| {
-                let wanted = Wanted::Valid(Rc::clone(intent), Rc::clone(&self.agent));
+                let wanted = match &self.refused {
+                    Some(why) => Wanted::Refused(why.clone()),
+                    None => Wanted::Valid(Rc::clone(intent), Rc::clone(&self.agent)),
+                };
                 let learned = Reading::Known(self.places.get(name).unwrap().learned.clone());
                 (name.clone(), Session { wanted, learned })
             })

@@ -5,6 +5,7 @@
 
 mod incidents;
 mod looks;
+mod persons;
 mod policy;
 mod walk;
 mod world;

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One session, its agent started and with one turn behind it.
-fn running() -> World {
+pub(super) fn running() -> World {
     let mut world = World::new("claude", 1);
     world.pass(5 * SECOND);
     assert_eq!(world.state("a/0"), State::Idle, "{}", world.why("a/0"));

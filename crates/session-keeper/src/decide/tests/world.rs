@@ -52,6 +52,8 @@ pub(super) struct World {
     pub(super) online: bool,
     /// Nothing can be read.
     pub(super) blind: bool,
+    /// Why the files of all sessions are refused, if they are.
+    pub(super) refused: Option<String>,
     /// Shims take locks, and end what is left in their cgroup.
     pub(super) locks: bool,
     pub(super) config: Config,
@@ -95,6 +97,7 @@ impl World {
             stopping: false,
             online: true,
             blind: false,
+            refused: None,
             locks: true,
             config: Config::default(),
             agent: agent_data.into(),
