@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::act::{self, Starter};
+use crate::act::{self, SendError, Starter};
 use crate::agents::Agent;
 use crate::decide::{self, Action, Decision, Line, Now, Wanted};
 use crate::intent::Intent;
@@ -23,6 +23,7 @@ use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
 use crate::sense::{Reading, TmuxServer};
+use crate::serve::activity;
 
 /// A thousand hooks call for no more than this many looks.
 const AWAKE_EVERY: Duration = Duration::from_millis(100);
@@ -228,7 +229,7 @@ impl Round {
                     Line::Continue => intent.continue_with.clone(),
                 };
                 info!(guppy_event = "send", "{name}: sending {line:?}");
-                self.send(&name, &agent, &text).await
+                self.send(&name, &agent, &text, line).await
             }
             Action::Recreate(name) => {
                 let (intent, _) = self.wanted(&name)?;
@@ -243,13 +244,29 @@ impl Round {
         }
     }
 
-    async fn send(&self, name: &SessionName, agent: &Agent, text: &str) -> Result<(), String> {
+    async fn send(
+        &self,
+        name: &SessionName,
+        agent: &Agent,
+        text: &str,
+        line: Line,
+    ) -> Result<(), String> {
         let (looker, pane) = {
             let keeper = self.keeper.borrow();
             (Rc::clone(&keeper.looker), keeper.pane(name))
         };
         let pane = pane.ok_or("it has no pane")?;
-        act::send(&looker.tmux, &pane, agent, text).await.map_err(|error| error.to_string())
+        let now = || activity(&self.keeper, name, &pane);
+        let sent = act::send(&looker.tmux, &pane, agent, text, now).await;
+        if let Err(SendError::NotReady(_)) = &sent {
+            // Nothing was typed: it is sent when the agent is ready again.
+            let mut keeper = self.keeper.borrow_mut();
+            if let Some(mut learned) = keeper.learned(name).cloned() {
+                learned.unsend(line);
+                keeper.remember(name, learned)?;
+            }
+        }
+        sent.map_err(|error| error.to_string())
     }
 
     fn wanted(&self, name: &SessionName) -> Result<(Rc<Intent>, Rc<Agent>), String> {

@@ -19,6 +19,7 @@ use crate::keeper::Keeper;
 use crate::keeper::hear::Heeded;
 use crate::learned::{Learned, Moment};
 use crate::name::SessionName;
+use crate::sense::Activity;
 
 /// What clients may take. They are all of one user, whose agents may all begin at once, each with
 /// its shim and its hooks; and a prompt that is sent may be long.
@@ -97,10 +98,16 @@ impl Service {
             };
             (Rc::clone(&keeper.looker), pane, agent)
         };
-        let sent = act::send(&looker.tmux, &pane, &agent, text).await;
+        let now = || activity(&self.keeper, &name, &pane);
+        let sent = act::send(&looker.tmux, &pane, &agent, text, now).await;
         self.wake.notify_one();
         sent.map_err(|error| match error {
             act::SendError::Tmux(error) => Error::Failed { message: error.to_string() },
+            error @ (act::SendError::NotReady(_) | act::SendError::NotEntered(_)) => {
+                let message =
+                    format!("{name} takes no text now: {error} (see: guppy attach {name})");
+                Error::NotReady { message }
+            }
             error => Error::InvalidArgument { message: error.to_string() },
         })
     }
@@ -230,6 +237,22 @@ where
         tracing::debug!("report of start {} of {}", report.start, report.name);
         self.wake.notify_one();
         Ok(())
+    }
+}
+
+/// What a session's agent does at this moment.
+pub(crate) async fn activity(
+    keeper: &Rc<RefCell<Keeper>>,
+    name: &SessionName,
+    pane: &str,
+) -> Activity {
+    let (looker, watched) = {
+        let keeper = keeper.borrow();
+        (Rc::clone(&keeper.looker), keeper.watched(&keeper.sessions()).remove(name))
+    };
+    match watched {
+        Some(watched) => looker.activity(name, &watched, pane).await,
+        None => Activity::Unknown,
     }
 }
 

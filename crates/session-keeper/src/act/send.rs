@@ -7,11 +7,13 @@
 //! the text, and in none of 12 with Enter after it was drawn (which took up to 2.5 s).
 
 use std::ffi::OsStr;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::agents::Agent;
+use crate::sense::Activity;
 use crate::tmux::{Tmux, TmuxError};
 
 /// A client's message to its server has 16 KiB (tmux, imsg.h).
@@ -35,16 +37,30 @@ pub enum SendError {
     /// It takes no more than a line.
     #[error("this agent takes one line at a time: send one")]
     ManyLines,
+    /// It does not wait for text; nothing was typed.
+    #[error("it {0}")]
+    NotReady(String),
+    /// A question has come while the text was typed. The text stands there, and was not entered.
+    #[error("it {0}; the text was typed and not entered")]
+    NotEntered(String),
     /// tmux could not.
     #[error("{0}")]
     Tmux(#[from] TmuxError),
 }
 
-/// Sends a text as one prompt, and Enter.
+/// Sends a text as one prompt, and Enter. `activity` looks what the agent does at that moment: what
+/// the last look has seen may be a tick old, and Enter in a dialog that has opened since would be a
+/// person's consent.
 ///
 /// # Errors
 /// [`SendError`].
-pub async fn send(tmux: &Tmux, pane: &str, agent: &Agent, text: &str) -> Result<(), SendError> {
+pub async fn send<F: Future<Output = Activity>>(
+    tmux: &Tmux,
+    pane: &str,
+    agent: &Agent,
+    text: &str,
+    activity: impl Fn() -> F,
+) -> Result<(), SendError> {
     let text = cleaned(text);
     if text.trim().is_empty() {
         return Err(SendError::Empty);
@@ -56,6 +72,14 @@ pub async fn send(tmux: &Tmux, pane: &str, agent: &Agent, text: &str) -> Result<
         true => format!("{PASTE}{text}{PASTED}"),
         false => text.clone(),
     };
+    match activity().await {
+        Activity::Idle => {}
+        Activity::Waiting(what) => return Err(SendError::NotReady(waits(&what))),
+        Activity::Working => return Err(SendError::NotReady("is in its turn".to_owned())),
+        Activity::Starting | Activity::Unknown => {
+            return Err(SendError::NotReady("is not ready".to_owned()));
+        }
+    }
     for key in &agent.input.clear {
         keys(tmux, pane, &[key]).await?;
     }
@@ -72,6 +96,9 @@ pub async fn send(tmux: &Tmux, pane: &str, agent: &Agent, text: &str) -> Result<
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);
+    }
+    if let Activity::Waiting(what) = activity().await {
+        return Err(SendError::NotEntered(waits(&what)));
     }
     keys(tmux, pane, &["Enter"]).await?;
     Ok(())
@@ -100,6 +127,10 @@ fn shows(before: &str, after: &str, text: &str, pasted: &str) -> bool {
     let of = |lines: &[String], one: &String| lines.iter().filter(|line| *line == one).count();
     after_it.iter().any(|line| of(&after_it, line) > of(&before_it, line))
         || (!pasted.is_empty() && times(after, pasted) > times(before, pasted))
+}
+
+fn waits(what: &str) -> String {
+    format!("waits for a person ({what})")
 }
 
 async fn keys(tmux: &Tmux, pane: &str, words: &[&str]) -> Result<(), TmuxError> {

@@ -130,3 +130,13 @@ impl Case<'_> {
         Some(Action::Send(self.name.clone(), line))
     }
 }
+
+impl crate::learned::Learned {
+    /// A line that was to be sent was not, and is due again.
+    pub(crate) fn unsend(&mut self, line: Line) {
+        match line {
+            Line::Prompt => self.prompted = false,
+            Line::Continue => self.continued = false,
+        }
+    }
+}

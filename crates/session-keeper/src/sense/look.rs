@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use super::panes::{self, AnyPane, Panes};
 use super::{
-    Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity, registry,
+    Activity, Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity,
+    registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
 use crate::cgroup::Tree;
@@ -141,10 +142,10 @@ impl Looker {
         match &pane {
             Reading::Known(Some(pane)) if pane.dead => {
                 let judged = session.learned.judged == session.learned.start;
-                screen = if judged { String::new() } else { self.screen(pane).await };
+                screen = if judged { String::new() } else { self.screen(&pane.id).await };
             }
             Reading::Known(Some(pane)) if activity::wants_screen(&session.agent, &own.activity) => {
-                let shown = self.screen(pane).await;
+                let shown = self.screen(&pane.id).await;
                 own.activity = activity::by_screen(&session.agent, own.activity, &shown);
             }
             _ => {}
@@ -162,8 +163,21 @@ impl Looker {
         }
     }
 
-    async fn screen(&self, pane: &Pane) -> String {
-        let capture = ["capture-pane", "-p", "-S", SCREEN_LINES, "-t", &pane.id].map(OsStr::new);
+    /// What the agent in a living pane does at this moment, for whoever is about to type into it.
+    pub async fn activity(&self, name: &SessionName, session: &Watched, pane: &str) -> Activity {
+        let report = report::Report::read(&self.paths.report(name)).ok().flatten();
+        let started = report.filter(|report| report.phase == Phase::Started);
+        let Some(report) = started else { return Activity::Unknown };
+        let heard = session.heard.as_ref();
+        let own = activity::own(&session.agent, &self.home, Some(&report), heard);
+        match activity::wants_screen(&session.agent, &own.activity) {
+            true => activity::by_screen(&session.agent, own.activity, &self.screen(pane).await),
+            false => own.activity,
+        }
+    }
+
+    async fn screen(&self, pane: &str) -> String {
+        let capture = ["capture-pane", "-p", "-S", SCREEN_LINES, "-t", pane].map(OsStr::new);
         let text = self.tmux.run(&[&capture]).await.unwrap_or_default();
         // What tmux and the shim write into a dead pane is no word of the agent's.
         let others =

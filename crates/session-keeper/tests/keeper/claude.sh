@@ -70,6 +70,7 @@ while read -r line; do
         echo $! >"$HOME/orphan"
         ;;
     busy) says busy; continue ;;
+    ask) says waiting; continue ;;
     esac
     printf '%s\n' "$line" >>"$folder/$id.jsonl"
     echo "noted in $id: $line"

@@ -114,3 +114,24 @@ fn an_agent_can_be_ended_also_when_its_file_has_been_spoiled() {
     let stopped = world.until_state("shop/fix", "stopped");
     assert!(!is_alive(agent) && text(&stopped, "why").contains("agnet"), "{stopped}");
 }
+
+#[test]
+fn nothing_is_typed_into_a_dialog_that_has_opened_since_the_last_look() {
+    // No look comes by itself, and no hook tells of anything.
+    let world = World::configured("tick = \"10min\"\n");
+    world.declare("shop/fix", |_| {});
+    until("an agent that is ready", || {
+        world.call("Look", json!({})).unwrap();
+        text(&world.session("shop/fix"), "state") == "idle"
+    });
+    let session = world.session("shop/fix");
+    let id = text(&session, "conversation").to_owned();
+    world.say("shop/fix", "ask");
+    let registry = world.at(&format!("home/.claude/sessions/{}.json", number(&session, "pid")));
+    until("the question", || std::fs::read_to_string(&registry).unwrap().contains("waiting"));
+    let refused = world.call("Send", json!({"name": "shop/fix", "text": "yes"})).unwrap_err();
+    assert!(refused.contains("NotReady"), "{refused}");
+    world.say("shop/fix", "after");
+    world.until_noted(&id, "after");
+    assert_eq!(world.transcript(&id), "after\n");
+}
