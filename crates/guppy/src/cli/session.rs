@@ -45,7 +45,8 @@ pub enum SessionVerb {
         name: SessionName,
     },
 
-    /// End a session and forget it; a worktree with changes stays, and so does the branch
+    /// End a session and forget it; the branch stays, and so does a worktree with changes, with files
+    /// that git ignores, or with another session in it
     Rm {
         /// PROJECT/BRANCH
         name: SessionName,

@@ -1,12 +1,12 @@
-//! `guppy rm`: ends a session and forgets it. Nothing that is in no commit is ever deleted: git
-//! itself refuses to remove a worktree with changes, and the branch stays.
+//! `guppy rm`: ends a session and forgets it. Nothing that is in no commit is ever deleted, and no
+//! commit that is on no branch: see [`worktree`].
+
+mod worktree;
 
 use std::ffi::OsStr;
-use std::path::Path;
 
-use guppy_session_keeper::act::git;
 use guppy_session_keeper::api::SessionKeeper;
-use guppy_session_keeper::intent::{self, Intent};
+use guppy_session_keeper::intent;
 use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
 use guppy_session_keeper::tmux::Tmux;
@@ -35,7 +35,8 @@ pub(super) async fn run(
     keep_worktree: bool,
 ) -> Result<Report, Failure> {
     let text = name.to_string();
-    let file = intent::path_of(&paths.config.join("sessions.d"), name);
+    let folder = paths.config.join("sessions.d");
+    let file = intent::path_of(&folder, name);
     if !file.exists() {
         let gone = Removed { name: text, was_there: false, worktree: String::new() };
         return Report::new(format!("{name} is not there: nothing to remove\n"), &gone);
@@ -50,7 +51,7 @@ pub(super) async fn run(
     ask(paths, async |mut keeper| keeper.forget(&text).await).await?;
     let worktree = match intent {
         Ok(_) if keep_worktree => "its worktree stays".to_owned(),
-        Ok(intent) => remove_worktree(&intent).await,
+        Ok(intent) => worktree::remove(&folder, &intent).await,
         Err(_) => "its worktree is not known".to_owned(),
     };
     let said = format!("{name} is removed; {worktree}\n");
@@ -66,27 +67,4 @@ async fn close(tmux: &Tmux, name: &SessionName) {
         let kill = ["kill-session", "-t", &target].map(OsStr::new);
         let _ = tmux.run(&[&kill]).await;
     }
-}
-
-async fn remove_worktree(intent: &Intent) -> String {
-    let worktree = intent.worktree.display();
-    let Some(repository) = &intent.repository else {
-        return format!("{worktree} is no worktree of guppy's and stays");
-    };
-    if is_same(repository, &intent.worktree) {
-        return format!("{worktree} is the repository itself and stays");
-    }
-    if !intent.worktree.exists() {
-        return format!("{worktree} was not there any more");
-    }
-    let path = intent.worktree.to_string_lossy();
-    match git(repository, &["worktree", "remove", "--", &path]).await {
-        Ok(_) => format!("{worktree} had no changes and is removed; its branch stays"),
-        Err(why) => format!("{worktree} stays: {}", why.lines().next().unwrap_or_default()),
-    }
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(one) == real(other)
 }
