@@ -11,6 +11,10 @@ use crate::shim::REFUSED;
 
 /// A start that left no trace is ordered again after this long.
 const TRACELESS: Duration = Duration::from_secs(10);
+/// An agent that does not find its conversation says so, and ends, well within this.
+const NOT_FOUND_WITHIN: Duration = Duration::from_secs(60);
+/// And has no more than this to say after it: lines.
+const LAST_WORDS: usize = 5;
 /// A conversation that is open elsewhere, and a full disk, are asked again after this long.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -117,20 +121,33 @@ impl Case<'_> {
         let last = || last_line(screen).map_or(String::new(), |line| format!(": {line}"));
         match meaning(&self.agent.exits, code, screen) {
             Meaning::Clean => End::Stay(Stop::Exited),
-            Meaning::NotFound => End::NotFound,
+            Meaning::NotFound if self.can_have_missed(code, now) => End::NotFound,
             Meaning::Busy => End::Busy(format!("its agent says so{}", last())),
             Meaning::Limit => {
                 let reset = reset_of(screen).filter(|reset| *reset > now.wall);
                 End::Park(format!("the provider's usage limit{}", last()), reset)
             }
             Meaning::Login => End::Park(format!("it is not logged in{}", last()), None),
-            Meaning::Crash => End::Crash(match (code, signal) {
+            Meaning::NotFound | Meaning::Crash => End::Crash(match (code, signal) {
                 _ if oom => "it was killed for want of memory".to_owned(),
                 (Some(code), _) => format!("it exited with {code}{}", last()),
                 (None, Some(signal)) => format!("it was ended by signal {signal}"),
                 (None, None) => "it ended, nobody knows how".to_owned(),
             }),
         }
+    }
+
+    /// Whether it can be that the agent has not found its conversation. Those words may as well be a
+    /// part of what it was talking of: to believe them wrongly would be to give the conversation up.
+    fn can_have_missed(&self, code: Option<i32>, now: Now<'_>) -> bool {
+        let Some(begun) = &self.learned.begun else { return false };
+        let looked = begun.resumed || self.learned.fallback;
+        let soon = begun.at.age(now.boot, now.at).is_some_and(|age| age < NOT_FOUND_WITHIN);
+        let said: Vec<_> =
+            self.seen.screen.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = said.get(said.len().saturating_sub(LAST_WORDS)..).unwrap_or_default();
+        let last = meaning(&self.agent.exits, code, &last.join("\n"));
+        looked && soon && last == Meaning::NotFound
     }
 
     fn apply(&mut self, end: End, crash: &Crash, now: Now<'_>) {

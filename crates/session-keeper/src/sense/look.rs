@@ -177,7 +177,8 @@ impl Looker {
     }
 
     async fn screen(&self, pane: &str) -> String {
-        let capture = ["capture-pane", "-p", "-S", SCREEN_LINES, "-t", pane].map(OsStr::new);
+        // Joined: a message that a narrow terminal has wrapped is still that message.
+        let capture = ["capture-pane", "-p", "-J", "-S", SCREEN_LINES, "-t", pane].map(OsStr::new);
         let text = self.tmux.run(&[&capture]).await.unwrap_or_default();
         // What tmux and the shim write into a dead pane is no word of the agent's.
         let others =

@@ -22,7 +22,7 @@ case $1 in
     ;;
 --resume)
     id=$2
-    if [ ! -e "$folder/$id.jsonl" ]; then
+    if [ ! -e "$folder/$id.jsonl" ] || [ -e "$HOME/lost" ]; then
         echo "No conversation found with session ID: $id"
         exit 1
     fi

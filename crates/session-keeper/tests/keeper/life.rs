@@ -198,3 +198,16 @@ fn an_agent_that_an_agent_has_started_does_not_take_its_conversation_away() {
     world.say("shop/fix", "again");
     world.until_noted(&id, "again");
 }
+
+#[test]
+fn what_an_agent_says_at_its_end_is_read_also_in_a_narrow_terminal() {
+    let world = World::started();
+    let id = world.told("shop/fix", "mussel");
+    assert!(world.tmux(&["resize-window", "-t", "=shop/fix:", "-x", "20"]).status.success());
+    std::fs::write(world.at("home/lost"), "").unwrap();
+    world.say("shop/fix", "exit 3");
+    until("another conversation", || {
+        let session = world.session("shop/fix");
+        session.pointer("/history/0") == Some(&json!(id))
+    });
+}

@@ -190,6 +190,25 @@ fn an_id_that_is_not_found_gets_one_new_conversation_visibly() {
 }
 
 #[test]
+fn an_agent_that_only_speaks_of_a_conversation_that_was_not_found_keeps_its_own() {
+    const WORDS: &str = "No conversation found with session ID: x";
+    let mut world = running();
+    let own = world.process("a/0").unwrap().conversation.clone();
+    let crash = |world: &mut World, screen: &str| {
+        world.place("a/0").screen = screen.to_owned();
+        world.agent_ends(&name("a/0"), Some(1), false);
+    };
+    // Long after its start; then soon, with other words after it.
+    world.pass(10 * MINUTE);
+    crash(&mut world, WORDS);
+    world.pass(31 * SECOND);
+    crash(&mut world, &format!("{WORDS}\n\n1\n2\n3\n4\n5\n"));
+    world.pass(5 * MINUTE);
+    assert_eq!((world.state("a/0"), starts(&world)), (State::Idle, 3));
+    assert_eq!(world.process("a/0").unwrap().conversation, own);
+    assert_eq!(world.place("a/0").learned.history, []);
+}
+#[test]
 fn a_second_id_that_is_not_found_is_parked() {
     let mut world = running();
     world.place("a/0").fails = Some((1, "No conversation found with session ID: x"));
