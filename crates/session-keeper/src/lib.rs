@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod agents;
+pub mod alone;
 pub mod api;
 pub mod cgroup;
 pub mod config;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use guppy_session_keeper::alone;
 use guppy_session_keeper::config::Config;
 use guppy_session_keeper::keeper::Keeper;
 use guppy_session_keeper::paths::{LIBEXEC, Paths};
@@ -61,6 +62,7 @@ async fn run(args: args::Args) -> Result<(), String> {
     if let Some(wrong) = config.error() {
         error!(guppy_event = "config-error", "{wrong}");
     }
+    let _alone = alone::take(&paths.state)?;
     let looker = Looker::of_this_user(paths)?;
     let libexec =
         std::env::var_os(LIBEXEC).map_or_else(|| "/usr/libexec/guppy".into(), PathBuf::from);

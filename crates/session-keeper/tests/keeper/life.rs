@@ -200,6 +200,14 @@ fn an_agent_that_an_agent_has_started_does_not_take_its_conversation_away() {
 }
 
 #[test]
+fn a_second_keeper_is_none() {
+    let world = World::started();
+    world.told("shop/fix", "squid");
+    let said = world.second_keeper().unwrap();
+    assert!(said.contains("another keeper has"), "{said}");
+}
+
+#[test]
 fn what_an_agent_says_at_its_end_is_read_also_in_a_narrow_terminal() {
     let world = World::started();
     let id = world.told("shop/fix", "mussel");

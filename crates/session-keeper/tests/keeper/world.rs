@@ -160,6 +160,28 @@ impl World {
         until("the keeper to answer", || self.call("List", json!({})).is_ok());
     }
 
+    /// One more keeper of the same user; what it says before it ends, if it ends.
+    pub(crate) fn second_keeper(&self) -> Option<String> {
+        let log = self.at("second.log");
+        let mut command = self.command(env!("CARGO_BIN_EXE_guppy-session-keeper"));
+        command.arg("--socket").arg(self.at("second.sock"));
+        command.arg("--config").arg(self.at("session-keeper.toml"));
+        let mut second = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let begin = Instant::now();
+        // Or it serves.
+        while second.try_wait().unwrap().is_none() && begin.elapsed() < PATIENCE {
+            if UnixStream::connect(self.at("second.sock")).is_ok()
+                && fs::read_to_string(&log).unwrap().contains("keeping the sessions")
+            {
+                second.kill().unwrap();
+                second.wait().unwrap();
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(fs::read_to_string(&log).unwrap())
+    }
+
     pub(crate) fn kill_keeper(&mut self) {
         let mut keeper = self.keeper.take().unwrap();
         keeper.kill().unwrap();
