@@ -39,6 +39,9 @@ pub struct Round {
     looked: Instant,
     woken: bool,
     look_again: Option<Boottime>,
+    /// Shims that were asked to end their agents. Once each: to many programs a second SIGTERM says
+    /// to drop everything.
+    asked: RefCell<BTreeMap<SessionName, Identity>>,
     status: String,
 }
 
@@ -57,6 +60,7 @@ impl Round {
             looked: Instant::now(),
             woken: false,
             look_again: None,
+            asked: RefCell::default(),
             status: String::new(),
         })
     }
@@ -204,6 +208,9 @@ impl Round {
             Action::End { name, force } => {
                 let looker = Rc::clone(&self.keeper.borrow().looker);
                 let shim = self.shim(&name);
+                if !force && shim.is_some() && self.asked.borrow().get(&name) == shim.as_ref() {
+                    return Ok(());
+                }
                 info!(
                     guppy_event = "end",
                     "{name}: ending its agent{}",
@@ -211,7 +218,11 @@ impl Round {
                 );
                 match (force, &looker.tree, shim) {
                     (true, Reading::Known(tree), _) => act::clear(&tree.agent(&name)),
-                    (_, _, Some(shim)) => act::end(shim),
+                    (_, _, Some(shim)) => {
+                        act::end(shim)?;
+                        self.asked.borrow_mut().insert(name, shim);
+                        Ok(())
+                    }
                     _ => Ok(()),
                 }
             }

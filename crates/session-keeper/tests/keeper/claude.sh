@@ -69,6 +69,12 @@ while read -r line; do
         says busy $!
         echo $! >"$HOME/orphan"
         ;;
+    stubborn)
+        printf '%s\n' "$line" >>"$folder/$id.jsonl"
+        trap 'echo >>"$HOME/terms"' TERM
+        trap '' HUP
+        while :; do sleep 0.1; done
+        ;;
     busy) says busy; continue ;;
     ask) says waiting; continue ;;
     esac

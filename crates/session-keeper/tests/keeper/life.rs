@@ -200,6 +200,21 @@ fn an_agent_that_an_agent_has_started_does_not_take_its_conversation_away() {
 }
 
 #[test]
+fn an_agent_is_asked_to_end_once_and_not_at_each_look() {
+    let world = World::started();
+    let id = world.told("shop/fix", "urchin");
+    world.say("shop/fix", "stubborn");
+    world.until_noted(&id, "stubborn");
+    world.call("Stop", json!({"name": "shop/fix"})).unwrap();
+    // Each is a look.
+    until("its end", || {
+        world.call("Look", json!({})).unwrap();
+        text(&world.session("shop/fix"), "state") == "stopped"
+    });
+    assert_eq!(std::fs::read_to_string(world.at("home/terms")).unwrap(), "\n");
+}
+
+#[test]
 fn a_second_keeper_is_none() {
     let world = World::started();
     world.told("shop/fix", "squid");
