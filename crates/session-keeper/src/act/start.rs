@@ -89,7 +89,9 @@ impl Starter<'_> {
         let set =
             |option, value| ["set-option", "-p", "-t", &target, option, value].map(OsStr::new);
         let (stays, named) = (set("remain-on-exit", "on"), set("@guppy_name", &session));
-        match self.looker.tmux.run(&[&first, &stays, &named]).await {
+        // Whatever the user's own sessions do: one that is kept is there when nobody looks at it.
+        let kept = ["set-option", "-t", &target, "destroy-unattached", "off"].map(OsStr::new);
+        match self.looker.tmux.run(&[&first, &kept, &stays, &named]).await {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }

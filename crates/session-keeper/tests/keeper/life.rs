@@ -215,6 +215,16 @@ fn an_agent_is_asked_to_end_once_and_not_at_each_look() {
 }
 
 #[test]
+fn a_session_stays_also_where_its_users_own_do_not_outlive_their_clients() {
+    let world = World::started();
+    assert!(world.tmux(&["set-option", "-g", "destroy-unattached", "on"]).status.success());
+    world.told("shop/fix", "cuttle");
+    world.say("shop/fix", "exit 3");
+    until("a second start", || number(&world.session("shop/fix"), "starts") == 2);
+    world.until_state("shop/fix", "idle");
+}
+
+#[test]
 fn a_second_keeper_is_none() {
     let world = World::started();
     world.told("shop/fix", "squid");
