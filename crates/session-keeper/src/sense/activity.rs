@@ -1,11 +1,14 @@
-//! What a running agent does: from its registry, else from its hooks, else from its screen.
+//! What a running agent does: from its registry, else from its hooks, else from its screen; and
+//! which conversation it is in: from its registry, else from the file that it holds open, else from
+//! its hooks.
 //!
 //! A screen is read only for what agents have no other word for: known dialogs, and the prompt of
 //! agents that have neither registry nor hooks.
 
-use super::{Activity, Own, registry};
+use super::{Activity, Own, open_file, registry};
 use crate::agents::{Agent, Ready};
 use crate::conversation::Conversation;
+use crate::process::Identity;
 use crate::report::Report;
 
 /// The last that hooks have said of a start.
@@ -50,7 +53,13 @@ pub(super) fn own(
         (activity, _) => activity,
     };
     let of_registry = entry.and_then(|entry| entry.conversation);
-    let conversation = of_registry.or_else(|| heard.and_then(|heard| heard.conversation.clone()));
+    let open = || {
+        let process = Identity { pid: report?.pid?, start_time: report?.start_time? };
+        let lives = Identity::of(process.pid).ok()? == process;
+        lives.then(|| open_file::conversation(agent, home, process.pid)).flatten()
+    };
+    let of_hooks = || heard.and_then(|heard| heard.conversation.clone());
+    let conversation = of_registry.or_else(open).or_else(of_hooks);
     Own { conversation, activity }
 }
 

@@ -6,6 +6,7 @@
 
 mod activity;
 mod look;
+mod open_file;
 mod panes;
 mod provider;
 mod registry;
