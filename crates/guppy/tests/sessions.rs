@@ -135,3 +135,25 @@ fn hooks_are_installed_with_consent_only() {
     let after: Value = serde_json::from_str(&fs::read_to_string(&settings).unwrap()).unwrap();
     assert_eq!(after, serde_json::json!({"theme": "dark"}));
 }
+
+#[test]
+fn an_agent_that_was_installed_and_never_started_gets_its_hooks_too() {
+    let user = User::new();
+    fs::remove_dir(user.at(".claude")).unwrap();
+    let setup = |path: &str| {
+        let mut command = user.command(env!("CARGO_BIN_EXE_guppy"));
+        command.env("PATH", path).args(["agents", "setup", "--yes"]).output().unwrap()
+    };
+    let none = setup("/nowhere");
+    assert!(said(&none).contains("no agent that takes hooks is installed here"), "{none:?}");
+    assert!(!user.at(".claude").exists());
+    fs::create_dir(user.at("bin")).unwrap();
+    fs::write(user.at("bin/claude"), "").unwrap();
+    setup(user.at("bin").to_str().unwrap());
+    let settings = user.at(".claude/settings.json");
+    assert!(fs::read_to_string(&settings).unwrap().contains("guppy-session-hook"));
+    // And so does one that is named.
+    fs::remove_dir_all(user.at(".claude")).unwrap();
+    assert!(user.guppy(&["agents", "setup", "claude", "--yes"]).status.success());
+    assert!(settings.exists());
+}

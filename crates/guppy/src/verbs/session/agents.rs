@@ -100,6 +100,7 @@ fn setup_all(
     setup: Setup,
 ) -> Result<Report, Failure> {
     let failed = |why: String| Failure::new(Code::Failed, why);
+    let named = setup.agent.is_some();
     let agents: Vec<(String, Agent)> = match setup.agent {
         Some(name) => {
             let agent = folders.read_one(&name).map_err(failed)?;
@@ -114,8 +115,9 @@ fn setup_all(
     let mut planned = Vec::new();
     for (name, agent) in agents {
         let Some(file) = hooks::file_of(&agent, home) else { continue };
-        // What an agent that is not used here would have is not made for it.
-        if !file.parent().is_some_and(Path::exists) {
+        // What an agent that is not used here would have is not made for it. One that was never
+        // started has no folder yet, and is to tell of its first conversation.
+        if !named && !file.parent().is_some_and(Path::exists) && !is_installed(&agent) {
             continue;
         }
         let edit = hooks::plan(&agent, &file, command, change).map_err(failed)?;
@@ -126,6 +128,13 @@ fn setup_all(
         planned.push(Planned { agent: name, file: edit.file.clone(), events: edit.events, done });
     }
     Report::new(text(&planned, change, setup.yes), &planned)
+}
+
+/// Whether its program is in the caller's PATH.
+fn is_installed(agent: &Agent) -> bool {
+    let Some(program) = agent.start.first() else { return false };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 fn text(planned: &[Planned], change: Change, yes: bool) -> String {
@@ -145,7 +154,10 @@ fn text(planned: &[Planned], change: Change, yes: bool) -> String {
         text.push_str(&format!("{}: a hook for {events} {how} {file}\n", plan.agent));
     }
     if planned.is_empty() {
-        text.push_str("no agent with hooks is used here\n");
+        text.push_str(
+            "no agent that takes hooks is installed here: install one, then say this again \
+             (or name it: guppy agents setup claude)\n",
+        );
     } else if !yes && planned.iter().any(|plan| !plan.events.is_empty()) {
         text.push_str("nothing was changed; to do it, say it again with --yes\n");
     }
