@@ -14,6 +14,10 @@ use rustix::fs::OFlags;
 /// # Errors
 /// Those of the file system; `path` then holds what it held.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, 0o644)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = beside(path)?;
     // A crash may have left one behind.
     match fs::remove_file(&temporary) {
@@ -23,7 +27,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o644)
+        .mode(mode)
         .open(&temporary)
         .and_then(|mut file| {
             file.write_all(bytes)?;
@@ -41,7 +45,19 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Those of the file system.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write(path, bytes)?;
+    replace_durably(path, bytes, 0o644)
+}
+
+/// As [`write_durably`], for what is nobody else's: mode 0600 from the first byte on.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_privately(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_durably(path, bytes, 0o600)
+}
+
+fn replace_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace(path, bytes, mode)?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => File::open(folder)?.sync_all(),
         None => File::open(".")?.sync_all(),
@@ -104,6 +120,18 @@ mod tests {
         write_durably(&file, b"two").unwrap();
         assert_eq!(read(&file, 3).unwrap().as_deref(), Some("two"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_private_is_nobody_elses_whatever_was_there() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("settings.json");
+        write(&file, b"one").unwrap();
+        write_privately(&file, b"two").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read(&file, 10).unwrap().as_deref(), Some("two"));
     }
 
     #[test]

@@ -227,7 +227,8 @@ pub fn write(folder: &Path, name: &SessionName, intent: &Intent) -> io::Result<(
     intent.validate().map_err(|error| invalid(error.to_string()))?;
     let text = toml::to_string(intent).map_err(|error| invalid(error.to_string()))?;
     fs::create_dir_all(folder)?;
-    service::state::write_durably(&path_of(folder, name), text.as_bytes())
+    // A first prompt is no secret, but nobody else's either.
+    service::state::write_privately(&path_of(folder, name), text.as_bytes())
 }
 
 #[cfg(test)]

@@ -130,7 +130,8 @@ impl Edit {
         let wrong = |error: io::Error| format!("{}: {error}", self.file.display());
         let mode = fs::metadata(&self.file).map_or(0o600, |there| there.permissions().mode());
         self.file.parent().map_or(Ok(()), fs::create_dir_all).map_err(wrong)?;
-        service::state::write_durably(&self.file, self.text.as_bytes()).map_err(wrong)?;
+        // Settings may hold keys: at no moment may others read what they could not before.
+        service::state::write_privately(&self.file, self.text.as_bytes()).map_err(wrong)?;
         fs::set_permissions(&self.file, fs::Permissions::from_mode(mode)).map_err(wrong)
     }
 }
