@@ -104,7 +104,17 @@ fn server_at(socket: &Path) -> io::Result<Option<Identity>> {
             return Err(io::Error::new(error.kind(), what));
         }
     };
-    let pid = socket_peercred(&stream)?.pid.as_raw_pid().unsigned_abs();
+    let peer = socket_peercred(&stream)?;
+    // In /tmp whoever comes first makes the folder. Another user's server is none to wait for.
+    if peer.uid != rustix::process::getuid() {
+        let what = format!(
+            "{} is a socket of uid {}: have root remove its folder",
+            socket.display(),
+            peer.uid.as_raw()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    let pid = peer.pid.as_raw_pid().unsigned_abs();
     match Identity::of(pid) {
         Ok(server) => Ok(Some(server)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,5 +1,7 @@
 //! The start of the tmux server.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 use guppy_session_keeper::report::Phase;
@@ -56,6 +58,21 @@ fn a_server_that_was_started_by_hand_is_waited_for_and_not_touched() {
     world.until_server();
     let name = proc_file(world.server_pid(), "comm");
     assert_eq!(name.trim(), "tmux: server");
+}
+
+#[test]
+fn a_socket_that_another_user_has_put_there_is_told_and_not_waited_for() {
+    let mut world = World::new();
+    let folder = world.folder.path().join("tmux/tmux-61234");
+    std::fs::create_dir(&folder).unwrap();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(&folder, open.clone()).unwrap();
+    let _listener = UnixListener::bind(folder.join("default")).unwrap();
+    std::fs::set_permissions(folder.join("default"), open).unwrap();
+    world.spawn_server();
+    until("its end", || world.server.as_mut().unwrap().try_wait().unwrap().is_some());
+    let said = world.server_says();
+    assert!(said.contains("is a socket of uid 0") && !said.contains("kill-server"), "{said}");
 }
 
 #[test]
