@@ -108,9 +108,20 @@ pub fn is_plain_word(text: &str) -> bool {
         && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// By uid first: `su` without a login keeps another user's $USER.
+/// The name of the user that this process runs as. By uid first: `su` without a login keeps another
+/// user's $USER. One of a directory (LDAP) is in no file: what systemd has made of `User=` counts.
+///
+/// # Errors
+/// Neither says it.
+pub fn user_name() -> Result<String, PathsError> {
+    user(std::env::var_os("USER"))
+}
+
 fn user(variable: Option<OsString>) -> Result<String, PathsError> {
-    let uid = rustix::process::getuid().as_raw();
+    name_of(rustix::process::getuid().as_raw(), variable)
+}
+
+fn name_of(uid: u32, variable: Option<OsString>) -> Result<String, PathsError> {
     let found = service::socket::user_name(Path::new("/etc/passwd"), uid);
     let why = match found {
         Ok(Some(name)) => return Ok(name),
@@ -151,6 +162,16 @@ mod tests {
     fn a_relative_home_is_none() {
         assert!(matches!(paths(&[("HOME", "alice")]), Err(PathsError::NoHome)));
         assert!(matches!(paths(&[]), Err(PathsError::NoHome)));
+    }
+
+    #[test]
+    fn a_user_of_a_directory_has_the_name_that_the_session_says() {
+        let alice = || Some(OsString::from("alice"));
+        assert_eq!(name_of(0, alice()).unwrap(), "root");
+        assert_eq!(name_of(u32::MAX - 7, alice()).unwrap(), "alice");
+        for none in [None, Some(""), Some("../x")] {
+            assert!(name_of(u32::MAX - 7, none.map(OsString::from)).is_err(), "{none:?}");
+        }
     }
 
     #[test]

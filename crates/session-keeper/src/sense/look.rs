@@ -281,11 +281,9 @@ fn tree() -> Reading<Tree> {
     if let Some(given) = std::env::var_os(crate::paths::CGROUP) {
         return Reading::Known(Tree::of_unit(Path::new(&given)));
     }
-    let uid = rustix::process::getuid().as_raw();
-    let user = match service::socket::user_name(Path::new("/etc/passwd"), uid) {
-        Ok(Some(user)) => user,
-        Ok(None) => return Reading::Unknown(format!("uid {uid} has no name in /etc/passwd")),
-        Err(error) => return Reading::Unknown(format!("/etc/passwd: {error}")),
+    let user = match crate::paths::user_name() {
+        Ok(user) => user,
+        Err(error) => return Reading::Unknown(error.to_string()),
     };
     match Tree::of_user(&user) {
         Ok(tree) => Reading::Known(tree),
