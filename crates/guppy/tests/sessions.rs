@@ -157,3 +157,15 @@ fn an_agent_that_was_installed_and_never_started_gets_its_hooks_too() {
     assert!(user.guppy(&["agents", "setup", "claude", "--yes"]).status.success());
     assert!(settings.exists());
 }
+
+#[test]
+fn a_prompt_that_is_too_long_is_refused_and_not_cut() {
+    let user = User::new();
+    let text = user.at("prompt");
+    fs::write(&text, "x".repeat(256 * 1024 + 1)).unwrap();
+    let mut command = user.command(env!("CARGO_BIN_EXE_guppy"));
+    command.args(["send", "shop/fix", "-"]).stdin(fs::File::open(&text).unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(said(&output).contains("nothing of it was sent"));
+}

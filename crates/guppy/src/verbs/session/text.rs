@@ -57,13 +57,21 @@ pub(super) async fn send(
         [one] if one == "-" => {
             let mut text = String::new();
             std::io::stdin()
-                .take(TEXT_AT_MOST)
+                .take(TEXT_AT_MOST + 1)
                 .read_to_string(&mut text)
                 .map_err(|error| Failure::new(Code::Failed, format!("stdin: {error}")))?;
             text
         }
         words => words.join(" "),
     };
+    // A part of a prompt may say the opposite of the whole.
+    if text.len() as u64 > TEXT_AT_MOST {
+        let why = format!(
+            "the text is longer than {TEXT_AT_MOST} bytes, and nothing of it was sent: put it into \
+             a file of the worktree, and send its name"
+        );
+        return Err(Failure::new(Code::Usage, why));
+    }
     let session = name.to_string();
     let sent = async |mut keeper: Connection| keeper.send(&session, &text).await;
     ask_within(SENT_WITHIN, paths, sent).await?;
