@@ -66,7 +66,9 @@ async fn run(args: args::Args) -> Result<(), String> {
     let looker = Looker::of_this_user(paths)?;
     let libexec =
         std::env::var_os(LIBEXEC).map_or_else(|| "/usr/libexec/guppy".into(), PathBuf::from);
-    let keeper = Keeper::new(Clock::Kernel, config, looker, libexec);
+    let mut keeper = Keeper::new(Clock::Kernel, config, looker, libexec);
+    // Before anybody is answered; what is wrong with it the first look says.
+    let _ = keeper.read();
     info!(guppy_event = "started", "keeping the sessions of {}", keeper.paths().config.display());
     let keeper = Rc::new(RefCell::new(keeper));
     let wake = Rc::new(Notify::new());

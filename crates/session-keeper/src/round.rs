@@ -153,6 +153,11 @@ impl Round {
                 self.look_again = Some(self.look_again.map_or(until, |at| at.min(until)));
             }
         }
+        // A person has said something since: that is for the next look.
+        let knows = |name: &SessionName| self.keeper.borrow().knows(name, based_on.get(name));
+        let before = standings.len();
+        standings.retain(|name, _| knows(name));
+        self.woken |= standings.len() < before;
         // Before the first action: what they change is listed as it comes, and must not be beside what
         // the look before this one has said.
         self.keeper.borrow_mut().stand(standings);

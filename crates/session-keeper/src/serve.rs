@@ -74,6 +74,9 @@ impl Service {
         let moment = keeper.moment();
         change(&mut learned, moment);
         keeper.remember(&name, learned).map_err(|message| Error::Failed { message })?;
+        // Where it stood before is no answer any more: whoever waits for what follows would take
+        // the reason that it was parked for for what has come of the new start.
+        keeper.standings.remove(&name);
         self.wake.notify_one();
         Ok(name)
     }

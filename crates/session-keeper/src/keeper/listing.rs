@@ -16,8 +16,12 @@ impl Keeper {
     pub fn listing(&self) -> Listing {
         let sessions = self.sessions();
         let Some(view) = &self.view else {
+            // What is declared is known: an empty list would say that there is nothing.
+            let now = self.clock.now();
+            let unseen = |(name, session)| line(name, session, None, None, None, now);
             let server = "nobody has looked yet".to_owned();
-            return Listing { server, ..Listing::default() };
+            let sessions = sessions.iter().map(unseen).collect();
+            return Listing { server, sessions, ..Listing::default() };
         };
         let mut listing = list(&sessions, view, &self.standings, self.clock.now());
         listing.problems = self.problems.clone();

@@ -80,6 +80,8 @@ fn a_killed_keeper_changes_nothing_for_agents() {
     for _ in 0..5 {
         world.kill_keeper();
         world.start_keeper();
+        // From its first answer on.
+        assert_eq!(text(&world.session("shop/fix"), "name"), "shop/fix");
         let after = world.until_state("shop/fix", "idle");
         assert_eq!(number(&after, "pid"), number(&before, "pid"));
         assert_eq!(number(&after, "starts"), 1);

@@ -135,3 +135,19 @@ fn nothing_is_typed_into_a_dialog_that_has_opened_since_the_last_look() {
     world.until_noted(&id, "after");
     assert_eq!(world.transcript(&id), "after\n");
 }
+
+#[test]
+fn a_session_that_is_started_again_is_not_listed_as_it_was() {
+    // No look comes by itself.
+    let world = World::configured("tick = \"10min\"\n[crash]\npark_at = 1\n");
+    std::fs::write(world.at("home/crash"), "").unwrap();
+    world.declare("shop/fix", |_| {});
+    world.until_state("shop/fix", "parked");
+    std::fs::remove_file(world.at("home/crash")).unwrap();
+    world.call("Start", json!({"name": "shop/fix"})).unwrap();
+    assert_ne!(text(&world.session("shop/fix"), "state"), "parked");
+    until("an agent that is ready", || {
+        world.call("Look", json!({})).unwrap();
+        text(&world.session("shop/fix"), "state") == "idle"
+    });
+}
