@@ -83,6 +83,9 @@ fn new_makes_the_worktree_and_the_file_and_may_be_said_again() {
 
     let again = user.json(&["new", "shop/fix-login"]);
     assert_eq!(again.get("new"), Some(&Value::Bool(false)));
+    assert_eq!(again.get("ignored"), Some(&Value::Bool(false)));
+    let other = said(&user.guppy(&["new", "shop/fix-login", "--agent", "shell"]));
+    assert!(other.contains("your options were not taken"), "{other}");
     assert_eq!(again.get("worktree").unwrap().as_str(), worktree.to_str());
 }
 

@@ -82,9 +82,9 @@ pub enum SessionVerb {
 pub struct New {
     /// PROJECT/BRANCH
     pub name: SessionName,
-    /// The agent (see: guppy agents)
-    #[arg(long, default_value = "claude")]
-    pub agent: String,
+    /// The agent (see: guppy agents) [default: claude]
+    #[arg(long)]
+    pub agent: Option<String>,
     /// The git repository; else the one that you are in
     #[arg(long, value_name = "PATH")]
     pub repository: Option<PathBuf>,

@@ -88,7 +88,11 @@ impl Round<'_> {
             return Ok(());
         }
         let why = match failed {
-            Some(failed) => format!("waits for {address}: {failed}"),
+            Some(failed) => format!(
+                "waits for {address}: {failed} (is the provider elsewhere? probe = \"HOST:PORT\" in \
+                 ~/.config/guppy/agents.d/{}.toml, \"\" for none)",
+                case.intent.agent
+            ),
             None => format!("waits for {address}"),
         };
         if let Some(probe) = last.filter(|_| fresh) {

@@ -109,7 +109,10 @@ pub(super) fn program(first: &str, variables: &Variables, cwd: &Path) -> Result<
         .find(|path| runs(path))
         .ok_or_else(|| {
             let path = path.to_string_lossy();
-            Refusal(format!("there is no {first} in PATH={path}: install it, or say its path in the session's argv"))
+            Refusal(format!(
+                "there is no {first} in PATH={path}: install it, or say where it is (start = [...] in \
+                 ~/.config/guppy/agents.d)"
+            ))
         })
 }
 

@@ -24,6 +24,8 @@ struct Made {
     file: PathBuf,
     /// Whether this call wrote it.
     new: bool,
+    /// It was there, and this call has asked for something else.
+    ignored: bool,
     state: Option<String>,
     why: String,
 }
@@ -40,7 +42,7 @@ pub(super) async fn run(paths: &Paths, new: New) -> Result<Report, Failure> {
     let intent = if there {
         intent::read_one(&file).map_err(failed)?
     } else {
-        Folders::of(&paths.config).read_one(&new.agent).map_err(failed)?;
+        Folders::of(&paths.config).read_one(agent_of(&new)).map_err(failed)?;
         let intent = declare(&new).await?;
         intent::write(&folder, &new.name, &intent)
             .map_err(|error| failed(format!("{}: {error}", file.display())))?;
@@ -56,7 +58,8 @@ pub(super) async fn run(paths: &Paths, new: New) -> Result<Report, Failure> {
         Err(NoAnswer::Absent(why)) => (None, format!("it starts when the keeper runs: {why}")),
         Err(NoAnswer::Failed(failure)) => return Err(failure),
     };
-    let made = Made { name, worktree: intent.worktree, file, new: !there, state, why };
+    let ignored = there && has_options(&new, &intent);
+    let made = Made { name, worktree: intent.worktree, file, new: !there, ignored, state, why };
     let held = matches!(made.state.as_deref(), Some("blocked" | "parked"));
     let mut report = Report::new(text(&made), &made)?;
     if held {
@@ -71,7 +74,29 @@ fn text(made: &Made) -> String {
     let stands = state.as_deref().unwrap_or("declared");
     let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
     let worktree = worktree.display();
-    format!("{name} is {begun}: {stands}{why}\nin {worktree}\nlook at it: guppy attach {name}\n")
+    let ignored = match made.ignored {
+        true => format!("it is as {} says: your options were not taken\n", made.file.display()),
+        false => String::new(),
+    };
+    format!(
+        "{name} is {begun}: {stands}{why}\nin {worktree}\n{ignored}look at it: guppy attach {name}\n"
+    )
+}
+
+/// Whether a call for a session that is there wants what its file does not say.
+fn has_options(new: &New, intent: &Intent) -> bool {
+    let same = |path: &Path| std::path::absolute(path).is_ok_and(|path| path == intent.worktree);
+    let agent = new.agent.as_deref().is_some_and(|agent| agent != intent.agent);
+    agent
+        || new.prompt.is_some() && new.prompt != intent.prompt
+        || !new.argv.is_empty() && new.argv != intent.argv
+        || new.env_files.len() > intent.env_files.len()
+        || new.no_autostart && intent.autostart
+        || new.worktree.as_deref().is_some_and(|path| !same(path))
+}
+
+fn agent_of(new: &New) -> &str {
+    new.agent.as_deref().unwrap_or("claude")
 }
 
 /// The intent, with its worktree made.
@@ -81,7 +106,7 @@ async fn declare(new: &New) -> Result<Intent, Failure> {
             .map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))
     };
     let mut intent = Intent {
-        agent: new.agent.clone(),
+        agent: agent_of(new).to_owned(),
         argv: new.argv.clone(),
         autostart: !new.no_autostart,
         prompt: new.prompt.clone(),
