@@ -1,5 +1,6 @@
 //! A session whose agent does not run: does it start, and if not, why.
 
+use super::gates::CLEARED;
 use super::{Action, Case, Round, Standing, Start};
 use crate::agents::IdSource;
 use crate::learned::{Begun, MOMENTS_AT_MOST, Server, Stop};
@@ -17,7 +18,7 @@ impl Round<'_> {
             case.learned.restart = None;
         }
         if let Some(standing) = self.rests(case) {
-            return none(standing);
+            return self.rest(case, standing);
         }
         let server = match self.server() {
             Ok(server) => server,
@@ -36,6 +37,18 @@ impl Round<'_> {
             }
             Ok(()) => self.start(case, server),
         }
+    }
+
+    /// A person who has said stop means all of it: what an agent has left (its shim was killed, or it
+    /// ended by itself and what it had started did not) works on otherwise, and nobody sees it.
+    fn rest(&mut self, case: &Case<'_>, standing: Standing) -> Step {
+        let by_person = case.learned.stopped == Some(Stop::Person);
+        if by_person && case.seen.populated == Reading::Known(true) {
+            self.look_at(self.now.at + CLEARED);
+            let standing = Standing::of(super::State::Ending, "what its agent has left");
+            return (standing, vec![Action::Clear(case.name.clone())]);
+        }
+        (standing, Vec::new())
     }
 
     /// Why it stays as it is, if it does.

@@ -11,7 +11,7 @@ use crate::sense::Reading;
 type Shut = Box<(Standing, Option<Action>)>;
 
 /// How soon to look whether what was killed has gone.
-const CLEARED: Duration = Duration::from_millis(100);
+pub(super) const CLEARED: Duration = Duration::from_millis(100);
 
 impl Round<'_> {
     pub(super) fn gates(&mut self, case: &Case<'_>) -> Result<(), Shut> {

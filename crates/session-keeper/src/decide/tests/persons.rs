@@ -26,3 +26,15 @@ fn an_agent_whose_file_was_spoiled_goes_on_until_a_person_wants_its_end() {
     world.pass(HOUR);
     assert_eq!((world.state("a/0"), world.starts_of("a/0")), (State::Stopped, 1));
 }
+
+#[test]
+fn a_person_who_says_stop_means_what_an_agent_has_left_too() {
+    let mut world = running();
+    world.server_ends(false, true);
+    world.server_starts();
+    assert_eq!(world.processes.len(), 1);
+    let now = world.moment();
+    world.place("a/0").learned.ask_stop(now);
+    world.pass(MINUTE);
+    assert_eq!((world.processes.len(), world.state("a/0")), (0, State::Stopped));
+}
