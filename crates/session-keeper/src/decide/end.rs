@@ -105,7 +105,7 @@ impl Case<'_> {
                 (None, false) => End::Again,
             },
             None => match self.pane {
-                Some(pane) if pane.status == Some(i32::from(REFUSED)) => End::Unheard,
+                Some(pane) if pane.status == Some(i32::from(REFUSED)) => self.unheard(),
                 Some(pane) => {
                     let with = pane.status.map_or(String::new(), |code| format!(" ({code})"));
                     End::Crash(format!("its shim ended without a word{with}"))
@@ -116,6 +116,14 @@ impl Case<'_> {
         }
     }
 
+    /// A shim that cannot read what it is to start knows no number of it: then it says so under 0.
+    fn unheard(&self) -> End {
+        match self.report.filter(|report| report.start == 0).map(|report| &report.outcome) {
+            Some(Outcome::Refused(why)) => End::Park(why.clone(), None),
+            _ => End::Unheard,
+        }
+    }
+
     fn exit(&self, code: Option<i32>, signal: Option<i32>, oom: bool, now: Now<'_>) -> End {
         let screen = &self.seen.screen;
         let last = || last_line(screen).map_or(String::new(), |line| format!(": {line}"));
@@ -123,10 +131,14 @@ impl Case<'_> {
             Meaning::Clean => End::Stay(Stop::Exited),
             Meaning::NotFound if self.can_have_missed(code, now) => End::NotFound,
             Meaning::Busy => End::Busy(format!("its agent says so{}", last())),
-            Meaning::Limit => {
-                let reset = reset_of(screen).filter(|reset| *reset > now.wall);
-                End::Park(format!("the provider's usage limit{}", last()), reset)
-            }
+            Meaning::Limit => match reset_of(screen) {
+                // The keeper was away, or the box; or the words are those of an earlier limit. Where
+                // it is not over, it says so again.
+                Some(reset) if reset <= now.wall => {
+                    End::Crash("the provider's usage limit, whose end has passed".to_owned())
+                }
+                reset => End::Park(format!("the provider's usage limit{}", last()), reset),
+            },
             Meaning::Login => End::Park(format!("it is not logged in{}", last()), None),
             Meaning::NotFound | Meaning::Crash => End::Crash(match (code, signal) {
                 _ if oom => "it was killed for want of memory".to_owned(),

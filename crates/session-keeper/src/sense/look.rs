@@ -191,6 +191,16 @@ impl Looker {
         let path = self.paths.report(name);
         match report::Report::read(&path) {
             Ok(report) => Reading::Known(report),
+            // Its shim may be a later version's, and the agent alive: that is for a person to say.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                let path = path.display();
+                Reading::Unknown(format!("{path}: {error}: remove it, and the session goes on"))
+            }
             Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
         }
     }

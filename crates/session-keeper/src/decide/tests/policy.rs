@@ -208,6 +208,21 @@ fn an_agent_that_only_speaks_of_a_conversation_that_was_not_found_keeps_its_own(
     assert_eq!(world.process("a/0").unwrap().conversation, own);
     assert_eq!(world.place("a/0").learned.history, []);
 }
+
+#[test]
+fn a_limit_that_is_over_when_it_is_read_is_no_reason_to_wait_for_a_person() {
+    let mut world = running();
+    world.place("a/0").screen = "Claude AI usage limit reached|1750000000".to_owned();
+    world.agent_ends(&name("a/0"), Some(1), false);
+    world.pass(31 * SECOND);
+    assert_eq!((world.state("a/0"), starts(&world)), (State::Idle, 2));
+    // One that says so at each start is no other than one that crashes.
+    world.place("a/0").fails = Some((1, "Claude AI usage limit reached|1750000000"));
+    world.agent_ends(&name("a/0"), None, false);
+    world.pass(24 * HOUR);
+    assert_eq!((world.state("a/0"), starts(&world)), (State::Parked, 5));
+}
+
 #[test]
 fn a_second_id_that_is_not_found_is_parked() {
     let mut world = running();
@@ -356,6 +371,16 @@ fn what_a_shim_could_not_report_for_a_full_disk_its_pane_tells() {
     world.place("a/0").report.as_mut().unwrap().outcome = Outcome::Started { pid: 1 };
     world.pass(HOUR);
     assert_eq!((starts(&world), world.state("a/0")), (1, State::Stopped));
+
+    // Nor could it read what to start.
+    let mut world = running();
+    world.agent_ends(&name("a/0"), Some(i32::from(REFUSED)), false);
+    world.place("a/0").learned.start += 1;
+    let report = world.place("a/0").report.as_mut().unwrap();
+    (report.start, report.outcome) = (0, Outcome::Refused("the launch is too large".to_owned()));
+    world.pass(HOUR);
+    assert_eq!((starts(&world), world.state("a/0")), (1, State::Parked));
+    assert!(world.why("a/0").contains("too large"), "{}", world.why("a/0"));
 
     // It did not even start its agent: that is no crash of the agent's.
     let mut world = running();
