@@ -132,7 +132,8 @@ pub fn tmux(listing: &Listing) -> Tmux {
     server_pid(&listing.server).map_or_else(Tmux::default, Tmux::for_server)
 }
 
-fn server_pid(server: &str) -> Option<u32> {
+/// The pid in the line on a server.
+pub fn server_pid(server: &str) -> Option<u32> {
     let (_, rest) = server.split_once("(pid ")?;
     rest.split_once(')')?.0.parse().ok()
 }

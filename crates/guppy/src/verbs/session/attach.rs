@@ -7,8 +7,9 @@ use std::process::Command;
 use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
 
-use crate::keeper::{listing, tmux};
+use crate::keeper::{listing, server_pid, tmux};
 use crate::report::{Code, Failure, Report};
+use crate::table::printable;
 use crate::verbs::wait_for;
 
 /// Runs the verb; when all is well this does not return.
@@ -23,14 +24,40 @@ pub(super) fn run(paths: &Paths, name: &SessionName) -> Result<Report, Failure> 
         let why = format!("no file declares a session {name} (see: guppy ls)");
         return Err(Failure::new(Code::Failed, why));
     };
-    if line.pane.is_none() {
+    // By its pane: a person may have given the session another name, or moved the pane.
+    let Some(pane) = &line.pane else {
         let why = format!("{name} has no pane now: it is {} ({})", line.state, line.why);
-        return Err(Failure::new(Code::Failed, why));
+        return Err(Failure::new(Code::Failed, printable(&why)));
+    };
+    let within = std::env::var("TMUX").ok();
+    let verb = match within.as_deref().and_then(server_of) {
+        // From within its own server, a client inside a client helps nobody.
+        Some(server) if Some(server) == server_pid(&listing.server) => "switch-client",
+        _ => "attach-session",
+    };
+    let mut command = Command::new(tmux(&listing).program());
+    if verb == "attach-session" {
+        // Within another server, that is what is wanted.
+        command.env_remove("TMUX");
     }
-    let target = format!("={}", name.tmux());
-    // From within tmux, a client inside a client helps nobody.
-    let verb = if std::env::var_os("TMUX").is_some() { "switch-client" } else { "attach-session" };
-    let error =
-        Command::new(tmux(&listing).program()).args(["-N", "-u", verb, "-t", &target]).exec();
+    let error = command.args(["-N", "-u", verb, "-t", pane]).exec();
     Err(Failure::new(Code::NotExecutable, format!("tmux: {error}")))
+}
+
+/// The server of `$TMUX`: its socket, its pid and the session, with commas between. Only the socket
+/// may hold a comma itself.
+fn server_of(variable: &str) -> Option<u32> {
+    variable.rsplit(',').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_of_a_pane_is_known_by_its_pid() {
+        assert_eq!(server_of("/tmp/tmux-1000/default,812,3"), Some(812));
+        assert_eq!(server_of("/tmp/a,b/work,7,0"), Some(7));
+        assert_eq!(server_of("x"), None);
+    }
 }
