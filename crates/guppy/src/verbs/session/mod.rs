@@ -69,10 +69,12 @@ async fn restart(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
     say(&until(paths, &text, STARTS_WITHIN, again).await?)
 }
 
-/// It runs, or needs a person.
+/// It runs, or has run (a command that was soon done), or needs a person. Where it stood before it
+/// was asked for is not listed any more.
 fn is_settled(line: &SessionLine) -> bool {
-    matches!(line.state.as_str(), "working" | "waiting" | "idle" | "interrupted" | "running")
-        || is_held(line)
+    const SETTLED: [&str; 6] =
+        ["working", "waiting", "idle", "interrupted", "running", "stopped"];
+    SETTLED.contains(&line.state.as_str()) || is_held(line)
 }
 
 fn is_held(line: &SessionLine) -> bool {
