@@ -86,9 +86,11 @@ fn an_agent_that_draws_late_gets_enter_when_it_has_drawn() {
     let id = text(&world.until_state("shop/fix", "idle"), "conversation").to_owned();
     // The second one stands on the screen already.
     for turn in ["turns=1", "turns=2"] {
-        world.call("Send", json!({"name": "shop/fix", "text": "your word is brine"})).unwrap();
+        // Refused with nothing typed while the turn before is not over.
+        until("it to be taken", || {
+            world.call("Send", json!({"name": "shop/fix", "text": "your word is brine"})).is_ok()
+        });
         until("its answer", || world.transcript(&id).contains(turn));
-        world.until_state("shop/fix", "idle");
     }
 }
 

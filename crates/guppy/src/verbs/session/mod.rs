@@ -72,8 +72,7 @@ async fn restart(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
 /// It runs, or has run (a command that was soon done), or needs a person. Where it stood before it
 /// was asked for is not listed any more.
 fn is_settled(line: &SessionLine) -> bool {
-    const SETTLED: [&str; 6] =
-        ["working", "waiting", "idle", "interrupted", "running", "stopped"];
+    const SETTLED: [&str; 6] = ["working", "waiting", "idle", "interrupted", "running", "stopped"];
     SETTLED.contains(&line.state.as_str()) || is_held(line)
 }
 
