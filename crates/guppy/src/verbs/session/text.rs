@@ -15,8 +15,8 @@ use crate::keeper::{ask_within, listing, tmux};
 use crate::report::{Code, Failure, Report};
 
 /// The keeper waits up to 20 s for the text to be on the agent's screen (its `act::send`), and each
-/// of its calls to tmux may take 5 s more.
-const SENT_WITHIN: Duration = Duration::from_secs(60);
+/// of its calls to tmux may take as long.
+const SENT_WITHIN: Duration = Duration::from_secs(120);
 /// More than this is no prompt.
 const TEXT_AT_MOST: u64 = 256 * 1024;
 
