@@ -102,6 +102,8 @@ impl Case<'_> {
                 if std::mem::take(&mut learned.working) {
                     learned.continued = false;
                 }
+                // In a short turn nobody has seen its agent at work.
+                learned.interrupted &= !self.seen.own.turned;
                 match learned.interrupted {
                     true => (State::Interrupted, "it was cut off in the middle of its turn".into()),
                     false => (State::Idle, String::new()),

@@ -68,7 +68,10 @@ impl Keeper {
         heard.failed = None;
         match event.event.as_str() {
             "SessionStart" => heard.activity = Activity::Idle,
-            "UserPromptSubmit" => heard.activity = Activity::Working,
+            "UserPromptSubmit" => {
+                heard.activity = Activity::Working;
+                heard.turned = true;
+            }
             "PermissionRequest" => heard.activity = Activity::Waiting(detail),
             "Stop" => {
                 heard.activity = Activity::Idle;

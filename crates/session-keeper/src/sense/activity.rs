@@ -20,6 +20,8 @@ pub struct Heard {
     pub conversation: Option<Conversation>,
     /// What the agent does.
     pub activity: Activity,
+    /// A turn has begun.
+    pub turned: bool,
     /// Its last turn ended with this error, and no other has begun: it lives, and waits for a
     /// person (a login that has run out, a limit).
     pub failed: Option<String>,
@@ -60,7 +62,8 @@ pub(super) fn own(
     };
     let of_hooks = || heard.and_then(|heard| heard.conversation.clone());
     let conversation = of_registry.or_else(open).or_else(of_hooks);
-    Own { conversation, activity }
+    let turned = heard.is_some_and(|heard| heard.turned);
+    Own { conversation, activity, turned }
 }
 
 /// Whether the screen must be asked what the agent does.
@@ -135,11 +138,12 @@ mod tests {
             start,
             conversation: Conversation::parse("x1").ok(),
             activity: Activity::Working,
+            turned: true,
             failed: None,
         };
         let own = |heard: &Heard| own(&codex, "/nowhere".as_ref(), Some(&report), Some(heard));
         assert_eq!(own(&heard(1)), Own::default());
         assert_eq!(own(&heard(2)).activity, Activity::Working);
-        assert!(own(&heard(2)).conversation.is_some());
+        assert!(own(&heard(2)).conversation.is_some() && own(&heard(2)).turned);
     }
 }

@@ -122,6 +122,8 @@ pub struct Own {
     pub conversation: Option<Conversation>,
     /// What it does, or did when it died.
     pub activity: Activity,
+    /// A turn has begun since its start: it may have ended since, before anybody looked.
+    pub turned: bool,
 }
 
 /// Everything that was read of one session.

@@ -73,6 +73,22 @@ fn a_killed_server_is_followed_by_all_agents_each_in_its_own_conversation() {
 }
 
 #[test]
+fn an_interruption_is_over_with_the_next_turn_however_short() {
+    let mut world = World::scripted();
+    world.trust();
+    world.declare("shop/fix", |_| {});
+    let id = text(&world.until_state("shop/fix", "idle"), "conversation").to_owned();
+    world.call("Send", json!({"name": "shop/fix", "text": "/long 600 dig"})).unwrap();
+    world.until_state("shop/fix", "working");
+    world.end_server("KILL");
+    world.start_server();
+    world.until_state("shop/fix", "interrupted");
+    world.call("Send", json!({"name": "shop/fix", "text": "hello"})).unwrap();
+    until("its answer", || world.transcript(&id).contains("Done. turns=2"));
+    world.until_state("shop/fix", "idle");
+}
+
+#[test]
 fn a_killed_keeper_changes_nothing_for_agents() {
     let mut world = World::started();
     world.told("shop/fix", "tide");

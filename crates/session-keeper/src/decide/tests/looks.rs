@@ -65,6 +65,7 @@ impl World {
             let own = Own {
                 conversation: place.truth.clone(),
                 activity: process.map(|process| process.activity.clone()).unwrap_or_default(),
+                turned: process.is_some_and(|process| process.turned),
             };
             let pane = place.pane.map(|(pane, status)| Pane {
                 id: format!("%{pane}"),

@@ -282,6 +282,23 @@ fn who_was_cut_off_is_shown_and_is_sent_one_line_at_most() {
 }
 
 #[test]
+fn an_interruption_is_over_with_the_next_turn_however_short() {
+    let mut world = running();
+    world.process("a/0").unwrap().activity = Activity::Working;
+    world.pass(MINUTE);
+    world.power_cut();
+    world.pass(MINUTE);
+    assert_eq!(world.state("a/0"), State::Interrupted);
+    // Nobody has seen it at work.
+    world.turn("a/0");
+    world.pass(MINUTE);
+    assert_eq!(world.state("a/0"), State::Idle);
+    world.power_cut();
+    world.pass(MINUTE);
+    assert_eq!(world.state("a/0"), State::Idle);
+}
+
+#[test]
 fn the_first_prompt_is_sent_once_and_never_again() {
     let mut world = World::new("claude", 1);
     world.intend(|intent| intent.prompt = Some("build it".to_owned()));

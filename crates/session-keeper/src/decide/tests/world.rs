@@ -22,6 +22,8 @@ pub(super) struct Process {
     /// Its shim lives and holds the lock on this conversation.
     pub(super) locked: Option<Conversation>,
     pub(super) activity: Activity,
+    /// Its hooks have told of a turn.
+    pub(super) turned: bool,
 }
 
 /// One session of the world.
@@ -247,6 +249,7 @@ impl World {
             conversation,
             session: Some(name.clone()),
             activity: Activity::Idle,
+            turned: false,
         };
         self.processes.insert(pane, process);
     }
@@ -317,7 +320,9 @@ impl World {
         let pid = self.number();
         let conversation = self.place(session).truth.clone().unwrap();
         let activity = Activity::Idle;
-        self.processes.insert(pid, Process { conversation, session: None, locked: None, activity });
+        let by_hand =
+            Process { conversation, session: None, locked: None, activity, turned: false };
+        self.processes.insert(pid, by_hand);
         pid
     }
 
@@ -325,6 +330,7 @@ impl World {
     pub(super) fn turn(&mut self, session: &str) {
         if let Some(process) = self.process(session) {
             process.activity = Activity::Idle;
+            process.turned = true;
             let id = process.conversation.clone();
             self.transcripts.insert(id);
         }
