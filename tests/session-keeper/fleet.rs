@@ -280,7 +280,7 @@ impl Fleet {
             .members
             .iter()
             .map(|member| format!("guppy send {} '{}' || exit 1\n", member.name, what(member)));
-        machine.user(&lines.collect::<String>())?.ok().context("guppy send").map(drop)
+        machine.user_within(ALL, &lines.collect::<String>())?.ok().context("guppy send").map(drop)
     }
 
     fn screens(&self, machine: &dyn Machine) -> Result<BTreeMap<String, String>> {
