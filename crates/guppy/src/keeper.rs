@@ -21,6 +21,9 @@ use crate::report::{Code, Failure};
 /// How to see that it runs.
 const SEE: &str = "see: systemctl status guppy-session-keeper@$USER";
 
+/// What a user has forgotten for whom it never ran.
+const BEGIN: &str = "begin it: sudo systemctl enable --now guppy-session-keeper@$USER";
+
 /// The user's places; `socket` is the command line's.
 ///
 /// # Errors
@@ -83,8 +86,10 @@ where
     let path = &paths.socket;
     let answer = async {
         let connection = unix::connect(path).await.map_err(|error| {
-            let why =
-                format!("the keeper cannot be reached at {} ({error}); {SEE}", path.display());
+            let why = format!(
+                "the keeper cannot be reached at {} ({error}); {SEE}, or {BEGIN}",
+                path.display()
+            );
             NoAnswer::Absent(why)
         })?;
         question(connection).await.map_err(|error| {

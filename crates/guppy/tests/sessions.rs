@@ -114,6 +114,7 @@ fn what_cannot_be_done_without_a_keeper_fails_and_names_it() {
         let output = user.guppy(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         assert!(said(&output).contains("systemctl status guppy-session-keeper@"), "{words:?}");
+        assert!(said(&output).contains("systemctl enable --now guppy-session-keeper@"));
     }
     assert!(user.at("shop+fix").is_dir());
     assert!(user.guppy(&["rm", "shop/none"]).status.success());
