@@ -19,6 +19,10 @@ use crate::image::Image;
 use crate::namespace::Switch;
 use crate::{cache, ledger, process, wait};
 
+/// A first boot, with cloud-init, on an emulated machine whose host is busy: with a load of 18 on two
+/// processors 180 s were not enough.
+const BOOTED: Duration = Duration::from_secs(600);
+
 /// A frozen machine.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -101,7 +105,7 @@ impl VmBuilder {
         let folder = cache::folder_of(&kind, key, |folder| {
             let start = Instant::now();
             let vm = self.boot()?;
-            vm.wait_booted(Duration::from_secs(180))?;
+            vm.wait_booted(BOOTED)?;
             prepare(&vm)?;
             vm.freeze_into(folder)?;
             let took = start.elapsed().as_secs_f64();
