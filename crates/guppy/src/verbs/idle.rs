@@ -27,7 +27,9 @@ fn text(explained: &Explanation, now: &Zoned) -> String {
     }
     text.push('\n');
     if let Some(error) = &explained.config_error {
-        text.push_str(&format!("The config in the files is not in force: {}\n", printable(error)));
+        // Each fault is a line of its own.
+        text.push_str("The config in the files is not in force:\n");
+        text.extend(error.lines().map(|fault| format!("  {}\n", printable(fault))));
     }
     if let Some(refused) = &explained.refused {
         text.push_str(&format!("Powering off did not work: {}\n", printable(refused)));
@@ -100,7 +102,13 @@ fn outlook(explained: &Explanation, now: &Zoned) -> String {
         return text + ".\n";
     }
     if explained.phase == "stopping" {
-        return "It is stopping now.\n".to_owned();
+        return if observes {
+            "It would have stopped, but it only observes; nothing more happens until something \
+             works again.\n"
+                .to_owned()
+        } else {
+            "It is stopping now.\n".to_owned()
+        };
     }
     let busy: Vec<_> = explained
         .evidence
@@ -248,6 +256,13 @@ mod tests {
             outlook(&Explanation { phase, stops_in_seconds: None, ..quiet() }, &noon())
         };
         assert_eq!(outlook_in("stopping"), "It is stopping now.\n");
+        let observed = Explanation {
+            mode: "observe".to_owned(),
+            phase: "stopping".to_owned(),
+            stops_in_seconds: None,
+            ..quiet()
+        };
+        assert!(outlook(&observed, &noon()).starts_with("It would have stopped, but it only obs"));
         assert!(outlook_in("settling").starts_with("It settles first, and counts from then on. "));
         assert!(outlook_in("active").starts_with("Nothing keeps it up any more. It stops when "));
     }
@@ -256,11 +271,19 @@ mod tests {
     fn what_is_wrong_is_said() {
         let explained = Explanation {
             refused: Some("logind: Access denied".to_owned()),
-            config_error: Some("/etc/guppy/idle-stopper.toml:3: unknown key".to_owned()),
+            config_error: Some(
+                "/etc/guppy/idle-stopper.toml:3: unknown key\nrunning on the last".to_owned(),
+            ),
             ..quiet()
         };
         let text = text(&explained, &noon());
         assert!(text.contains("Powering off did not work: logind: Access denied\n"));
-        assert!(text.contains("not in force: /etc/guppy/idle-stopper.toml:3: unknown key\n"));
+        assert!(
+            text.contains(
+                "not in force:\n  /etc/guppy/idle-stopper.toml:3: unknown key\n  running on the \
+                 last\n"
+            ),
+            "{text}"
+        );
     }
 }

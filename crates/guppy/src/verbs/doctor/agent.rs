@@ -83,15 +83,17 @@ fn judge(rights: &Rights) -> Vec<Finding> {
         Finding::warn(
             "mode",
             format!("{}: it says when it would stop the box, and does not", rights.mode),
-            "to let it: sudo apt install guppy-data-plane, or set mode = \"stop\" in \
-             /etc/guppy/idle-stopper.toml and systemctl reload guppy-idle-stopper",
+            "to let it: sudo apt install guppy-data-plane; where it is installed, or you want none \
+             of it, see that the last word on mode in /etc/guppy/idle-stopper.toml and \
+             idle-stopper.d/ is \"stop\", then: sudo systemctl reload guppy-idle-stopper",
         )
     });
     findings.push(match &rights.config_error {
         None => Finding::ok("config", "in force"),
         Some(error) => Finding::bad(
             "config",
-            format!("the files are not in force: {error}"),
+            // Each fault is a line of its own; a finding is one line.
+            format!("the files are not in force: {}", error.replace('\n', "; ")),
             "mend it, try it with guppy-idle-stopper --check-config, then: sudo systemctl reload \
              guppy-idle-stopper",
         ),
@@ -173,6 +175,10 @@ mod tests {
                 ("config", Verdict::Bad),
                 ("evidence", Verdict::Warn),
             ]
+        );
+        let misread = Rights { config_error: Some("line 3\nrunning on".to_owned()), ..rights() };
+        assert!(
+            judge(&misread).iter().any(|finding| finding.found.ends_with("line 3; running on"))
         );
         let challenged = Rights { can_power_off: "challenge".to_owned(), ..rights() };
         assert_eq!(power_off(&challenged).verdict, Verdict::Warn);
