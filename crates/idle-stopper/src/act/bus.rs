@@ -134,7 +134,7 @@ pub async fn start_and_wait(unit: &str, at_most: Duration) -> Result<(), String>
         sleep(LOOK_EVERY).await;
     }
     match active_state(unit).await?.as_deref() {
-        Some("failed") => Err(format!("{unit} failed (see: systemctl status {unit})")),
+        Some("failed") => Err(format!("{unit} failed (see: journalctl -u {unit})")),
         _ => Ok(()),
     }
 }
