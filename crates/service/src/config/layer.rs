@@ -130,7 +130,10 @@ pub(super) fn blame(layers: &[Layer], problem: &Problem) -> Fault {
         }
     }
     let file = layers.last().map(|layer| layer.file.clone()).unwrap_or_default();
-    let what = format!("{invalid} (no file sets it: this is the default, beside other settings)");
+    let what = format!(
+        "{invalid} (no file sets it: this is the default, which other settings leave no room for; \
+         set it too)"
+    );
     Fault::of_file(&file, what)
 }
 

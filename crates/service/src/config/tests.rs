@@ -227,7 +227,8 @@ fn a_default_that_another_setting_makes_invalid_is_said_to_be_one() {
     assert_eq!(
         etc.error(),
         "x.toml: idle_after = 30m is not valid: say a span from 1h to 1day \
-         (no file sets it: this is the default, beside other settings)"
+         (no file sets it: this is the default, which other settings leave no room for; set it \
+         too)"
     );
 }
 
