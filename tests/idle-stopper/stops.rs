@@ -55,6 +55,14 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
         "console-log",
         "exec journalctl --follow --unit=guppy-idle-stopper-hooks.service --output=cat >/dev/ttyS0",
     )?;
+    // Somebody who asks for a hold when the order is out, while logind still waits for a delay lock.
+    vm.service("delayer", "exec systemd-inhibit --what=shutdown --mode=delay sleep 100000")?;
+    vm.service(
+        "late",
+        "grep --quiet 'the order to power off was taken' \
+            < <(exec journalctl --follow --lines=0 --unit=guppy-idle-stopper --output=cat); \
+         guppy hold 1h --why late >/dev/ttyS0 2>&1",
+    )?;
     vm.sh("systemd-run --quiet --unit=stubborn -p TimeoutStopSec=5 bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")?
         .ok()?;
     lab::wait::until_true("all of it to be there", LONG, || {
@@ -76,7 +84,7 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
         off.after.as_secs_f64()
     ));
     drop((talking, sleeping));
-    for told in ["10-hangs: killed", "the second hook ran"] {
+    for told in ["10-hangs: killed", "the second hook ran", "this box is powering off"] {
         let console = vm.console_text();
         ensure!(console.contains(told), "the console does not show {told:?}: {console}");
     }

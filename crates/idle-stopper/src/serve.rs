@@ -71,6 +71,12 @@ impl Service {
             process,
         };
         let mut daemon = self.daemon.borrow_mut();
+        // systemd does not take such an order back: a hold would be a promise that nobody keeps.
+        if daemon.state().is_powering_off() {
+            let message =
+                "this box is powering off: hold it when it is up again, or another one".to_owned();
+            return Err(Error::Failed { message });
+        }
         let now = daemon.clock.now();
         let at_most = daemon.settings().hold_at_most;
         let hold = daemon

@@ -31,7 +31,7 @@ const ORDERS_BEFORE_LAST_RESORT: u32 = 4;
 
 impl State {
     /// Whether the order is out or taken, so that gaps and ticks must not disturb it.
-    pub(super) fn is_powering_off(&self) -> bool {
+    pub fn is_powering_off(&self) -> bool {
         matches!(&self.phase, Phase::Stopping { stage: Stage::Asked | Stage::Going { .. }, .. })
     }
 
