@@ -275,11 +275,11 @@ impl Fleet {
         Ok(verdict)
     }
 
+    /// A claude may be busy with itself for a moment after it was ready: nothing was typed then.
     fn send(&self, machine: &dyn Machine, what: impl Fn(&Member) -> String) -> Result<()> {
-        let lines = self
-            .members
-            .iter()
-            .map(|member| format!("guppy send {} '{}' || exit 1\n", member.name, what(member)));
+        let lines = self.members.iter().map(|member| {
+            format!("until guppy send {} '{}'; do sleep 1; done\n", member.name, what(member))
+        });
         machine.user_within(ALL, &lines.collect::<String>())?.ok().context("guppy send").map(drop)
     }
 
