@@ -12,7 +12,7 @@ use idle_stopper::serve::Service;
 use service::clock::Clock;
 use service::config::Live;
 use service::socket::{Limits, listen, serve};
-use service::{args, journal, notify};
+use service::{args, notify};
 use tokio::sync::Notify;
 use tracing::{error, info};
 
@@ -23,26 +23,7 @@ const ABOUT: args::Daemon = args::Daemon {
 };
 
 fn main() -> ExitCode {
-    let args = match ABOUT.args() {
-        Ok(args) => args,
-        Err(status) => return status,
-    };
-    if args.check_config {
-        return args.check_config::<Config>();
-    }
-    journal::init("guppy-idle-stopper");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(args)),
-        Err(error) => Err(error.to_string()),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    ABOUT.main::<Config, _>(run)
 }
 
 async fn run(args: args::Args) -> Result<(), String> {

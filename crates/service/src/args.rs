@@ -56,6 +56,36 @@ impl Daemon {
         }
     }
 
+    /// The `main` of a daemon: reads the command line, answers `--check-config`, opens the journal,
+    /// and runs `run` on a runtime of one thread. Why it ended early is a line of the journal, and
+    /// exit status 1.
+    pub fn main<T, R>(&self, run: impl FnOnce(Args) -> R) -> ExitCode
+    where
+        T: DeserializeOwned + Default + Validate,
+        R: Future<Output = Result<(), String>>,
+    {
+        let args = match self.args() {
+            Ok(args) => args,
+            Err(status) => return status,
+        };
+        if args.check_config {
+            return args.check_config::<T>();
+        }
+        crate::journal::init(&format!("guppy-{}", self.name));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let ended = match runtime {
+            Ok(runtime) => runtime.block_on(run(args)),
+            Err(error) => Err(error.to_string()),
+        };
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                tracing::error!("{why}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
     fn parse(
         &self,
         mut parser: lexopt::Parser,

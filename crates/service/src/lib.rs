@@ -1,5 +1,5 @@
-//! What every guppy daemon shares, and nothing else. A daemon's `main` uses the modules in this
-//! order: [`args`], [`journal`], [`config`], [`socket`], [`notify`], then its loop.
+//! What every guppy daemon shares, and nothing else. A daemon's `main` is
+//! [`args::Daemon::main`]; what it runs uses [`socket`], [`config`], [`notify`], then its loop.
 
 pub mod args;
 pub mod clock;

@@ -15,7 +15,7 @@ use guppy_session_keeper::serve::{LIMITS, Service};
 use service::clock::Clock;
 use service::config::Live;
 use service::socket::{listen, serve};
-use service::{args, journal, notify};
+use service::{args, notify};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tracing::{error, info};
@@ -27,26 +27,7 @@ const ABOUT: args::Daemon = args::Daemon {
 };
 
 fn main() -> ExitCode {
-    let args = match ABOUT.args() {
-        Ok(args) => args,
-        Err(status) => return status,
-    };
-    if args.check_config {
-        return args.check_config::<Config>();
-    }
-    journal::init("guppy-session-keeper");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(LocalSet::new().run_until(run(args))),
-        Err(error) => Err(error.to_string()),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            error!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    ABOUT.main::<Config, _>(async |args| LocalSet::new().run_until(run(args)).await)
 }
 
 async fn run(args: args::Args) -> Result<(), String> {
