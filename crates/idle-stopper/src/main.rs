@@ -8,7 +8,7 @@ use std::rc::Rc;
 use idle_stopper::config::Config;
 use idle_stopper::daemon::Daemon;
 use idle_stopper::round::Round;
-use idle_stopper::serve::Service;
+use idle_stopper::serve::{INTERFACE, Service};
 use service::clock::Clock;
 use service::config::Live;
 use service::socket::{Limits, listen, serve};
@@ -45,7 +45,7 @@ async fn run(args: args::Args) -> Result<(), String> {
     notify::ready();
     let serving = async {
         match listener {
-            Some(listener) => serve(listener, service, Limits::default()).await,
+            Some(listener) => serve(listener, service, INTERFACE, Limits::default()).await,
             None => std::future::pending().await,
         }
     };

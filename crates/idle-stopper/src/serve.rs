@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use service::clock::Boottime;
-use service::socket::{Caller, user_name};
+use service::socket::{Caller, Interface, user_name};
 use tokio::sync::Notify;
 use tracing::info;
 use zlink::connection::socket::Socket;
@@ -33,6 +33,10 @@ const FIRST_PERSON: u32 = 1000;
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 /// `nobody`.
 const NOBODY: u32 = 65_534;
+
+/// What is served.
+pub const INTERFACE: Interface =
+    Interface { name: "dev.guppy.IdleStopper", methods: &["Explain", "Hold", "Release", "Rights"] };
 
 /// The service; clones share the daemon.
 #[derive(Clone, Debug)]

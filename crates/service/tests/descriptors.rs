@@ -7,12 +7,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use service::socket::{Limits, listen, serve};
+use service::socket::{Interface, Limits, listen, serve};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[derive(Clone)]
 struct Daemon;
+
+const INTERFACE: Interface = Interface { name: "dev.guppy.Test", methods: &["Ping"] };
 
 #[zlink::service(interface = "dev.guppy.Test")]
 impl Daemon {
@@ -46,7 +48,7 @@ fn out_of_descriptors_it_waits_and_then_serves_on() {
             }
         };
         tokio::select! {
-            () = serve(listener, Daemon, Limits::default()) => panic!("the server ended"),
+            () = serve(listener, Daemon, INTERFACE, Limits::default()) => panic!("the server ended"),
             () = clients => {}
         }
     });

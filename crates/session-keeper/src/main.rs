@@ -11,7 +11,7 @@ use guppy_session_keeper::keeper::Keeper;
 use guppy_session_keeper::paths::{LIBEXEC, Paths};
 use guppy_session_keeper::round::Round;
 use guppy_session_keeper::sense::Looker;
-use guppy_session_keeper::serve::{LIMITS, Service};
+use guppy_session_keeper::serve::{INTERFACE, LIMITS, Service};
 use service::clock::Clock;
 use service::config::Live;
 use service::socket::{listen, serve};
@@ -58,7 +58,7 @@ async fn run(args: args::Args) -> Result<(), String> {
     notify::ready();
     let serving = async {
         match listener {
-            Some(listener) => serve(listener, service, LIMITS).await,
+            Some(listener) => serve(listener, service, INTERFACE, LIMITS).await,
             None => std::future::pending().await,
         }
     };

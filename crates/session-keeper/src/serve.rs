@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use service::socket::{Caller, Limits};
+use service::socket::{Caller, Interface, Limits};
 use tokio::sync::Notify;
 use tracing::info;
 use zlink::connection::socket::Socket;
@@ -20,6 +20,12 @@ use crate::keeper::hear::Heeded;
 use crate::learned::{Learned, Moment};
 use crate::name::SessionName;
 use crate::sense::Activity;
+
+/// What is served.
+pub const INTERFACE: Interface = Interface {
+    name: "dev.guppy.SessionKeeper",
+    methods: &["List", "Look", "Start", "Stop", "Restart", "Forget", "Send", "Hook", "Report"],
+};
 
 /// What clients may take. They are all of one user, whose agents may all begin at once, each with
 /// its shim and its hooks; and a prompt that is sent may be long.

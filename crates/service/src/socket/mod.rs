@@ -2,6 +2,7 @@
 //! end or bloat the daemon.
 
 mod caller;
+mod connection;
 mod serve;
 
 use std::io;
@@ -12,11 +13,21 @@ use std::path::Path;
 use rustix::net::sockopt;
 
 pub use caller::{Caller, group_id, user_name};
-pub use serve::{Limits, Stream, serve};
+pub use connection::Stream;
+pub use serve::{Limits, serve};
 
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener(tokio::net::UnixListener);
+
+/// What a service offers, besides `org.varlink.service`.
+#[derive(Clone, Copy, Debug)]
+pub struct Interface {
+    /// `dev.guppy.Something`.
+    pub name: &'static str,
+    /// The methods' names as on the wire, without the interface. One that is left out is not found.
+    pub methods: &'static [&'static str],
+}
 
 /// Why there is no socket to serve.
 #[derive(Debug, thiserror::Error)]

@@ -1,26 +1,21 @@
 //! Serving clients that may be slow, hostile or many. zlink's own server, as of 0.8, ends when an
 //! accept fails, takes any number of connections, each with messages up to 100 MB and file
 //! descriptors without limit, and answers one client at a time: one that does not read its answer
-//! stops all. So each connection here gets a server of its own, over a socket with limits.
+//! stops all. So each connection here is a task of its own, with limits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::LocalSet;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout};
-use zlink::connection::PassedCredentials;
-use zlink::connection::socket::{self, ReadResult};
-use zlink::{ReadyListener, Server, Service};
+use tokio::time::{Instant, sleep};
+use zlink::Service;
 
-use super::{Caller, Listener};
+use super::connection::{Stream, converse};
+use super::{Caller, Interface, Listener};
 
 /// How much the clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +52,7 @@ const COMPLAINT: Duration = Duration::from_secs(60);
 /// Serves for ever; cancel it by dropping the future. It needs a single-threaded tokio runtime
 /// with I/O and time enabled. Each connection gets a clone of `service`, so clones share their
 /// state (`Rc<RefCell<…>>`, a channel); calls of two connections interleave where they await.
-pub async fn serve<S>(listener: Listener, service: S, limits: Limits)
+pub async fn serve<S>(listener: Listener, service: S, interface: Interface, limits: Limits)
 where
     S: Service<Stream> + Clone + 'static,
 {
@@ -67,7 +62,7 @@ where
     tasks
         .run_until(async {
             loop {
-                let (stream, slot) = match accept(&listener, &slots).await {
+                let (socket, caller, slot) = match accept(&listener, &slots).await {
                     Ok(accepted) => accepted,
                     Err(refusal) => {
                         quiet.complain(&refusal);
@@ -77,9 +72,10 @@ where
                         continue;
                     }
                 };
-                let server = Server::new(ReadyListener::new(stream), service.clone());
+                let service = service.clone();
                 tasks.spawn_local(async move {
-                    if let Err(error) = server.run().await {
+                    let ended = converse(socket, caller, service, interface, limits).await;
+                    if let Err(error) = ended {
                         tracing::debug!("a connection failed: {error}");
                     }
                     drop(slot);
@@ -99,11 +95,14 @@ enum Refusal {
     Full(u32),
 }
 
-async fn accept(listener: &Listener, slots: &Rc<Slots>) -> Result<(Stream, Slot), Refusal> {
+async fn accept(
+    listener: &Listener,
+    slots: &Rc<Slots>,
+) -> Result<(UnixStream, Caller, Slot), Refusal> {
     let (stream, _) = listener.0.accept().await.map_err(Refusal::Accept)?;
     let caller = Caller::at(&stream).map_err(Refusal::Lost)?;
     let slot = Slot::take(slots, caller.uid).ok_or(Refusal::Full(caller.uid))?;
-    Ok((Stream { inner: stream, caller, limits: slots.limits }, slot))
+    Ok((stream, caller, slot))
 }
 
 /// Says a thing at most once a minute: a hostile client must not fill the journal.
@@ -154,81 +153,4 @@ impl Drop for Slot {
             }
         }
     }
-}
-
-/// A connected socket with limits. A daemon's service is implemented for it.
-#[derive(Debug)]
-pub struct Stream {
-    inner: UnixStream,
-    caller: Caller,
-    limits: Limits,
-}
-
-impl socket::Socket for Stream {
-    type ReadHalf = ReadHalf;
-    type WriteHalf = WriteHalf;
-
-    fn split(self) -> (ReadHalf, WriteHalf) {
-        let Self { inner, caller, limits } = self;
-        let (read, write) = inner.into_split();
-        (
-            ReadHalf { inner: read, caller, limits, unfinished: 0 },
-            WriteHalf { inner: write, limits },
-        )
-    }
-}
-
-/// The half that reads. It reads plain bytes: the kernel closes descriptors sent along with them.
-#[derive(Debug)]
-pub struct ReadHalf {
-    inner: OwnedReadHalf,
-    caller: Caller,
-    limits: Limits,
-    /// Bytes since the NUL that ended the last message.
-    unfinished: usize,
-}
-
-impl socket::ReadHalf for ReadHalf {
-    async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
-        let count =
-            timeout(self.limits.idle, self.inner.read(buffer)).await.map_err(too_late)??;
-        let read = buffer.get(..count).unwrap_or_default();
-        match read.iter().rposition(|byte| *byte == 0) {
-            Some(end) => self.unfinished = read.len() - end - 1,
-            None => self.unfinished += read.len(),
-        }
-        if self.unfinished > self.limits.message {
-            return Err(zlink::Error::BufferOverflow);
-        }
-        Ok(ReadResult::new(count))
-    }
-}
-
-impl AsRef<Caller> for ReadHalf {
-    fn as_ref(&self) -> &Caller {
-        &self.caller
-    }
-}
-
-/// The half that writes. It sends no descriptors.
-#[derive(Debug)]
-pub struct WriteHalf {
-    inner: OwnedWriteHalf,
-    limits: Limits,
-}
-
-impl socket::WriteHalf for WriteHalf {
-    async fn write(
-        &mut self,
-        bytes: &[u8],
-        _fds: &[impl AsFd],
-        _credentials: Option<&PassedCredentials>,
-    ) -> zlink::Result<()> {
-        timeout(self.limits.unread, self.inner.write_all(bytes)).await.map_err(too_late)??;
-        Ok(())
-    }
-}
-
-fn too_late(_: Elapsed) -> zlink::Error {
-    io::Error::from(io::ErrorKind::TimedOut).into()
 }
