@@ -1,6 +1,7 @@
 //! `/etc/guppy/idle-stopper.toml` and `/etc/guppy/idle-stopper.d/*.toml`: every key, its unit, its
 //! range and its default. A file may set any of them; what it leaves out keeps the default.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -132,7 +133,7 @@ impl Default for Kinds {
 #[serde(deny_unknown_fields, default)]
 pub struct Tcp {
     /// Ports of this box whose connections are watched, besides ssh's 22.
-    pub ports: Vec<u16>,
+    pub ports: Vec<NonZeroU16>,
     /// Bytes a minute in one direction of one connection, above which it is active. ServerAlive
     /// every second makes about 5,000.
     pub bytes_per_minute: u64,
@@ -142,7 +143,7 @@ impl Tcp {
     /// The ports to watch: ssh's is always among them.
     pub fn watched(&self) -> Vec<u16> {
         const SSH: u16 = 22;
-        let mut ports = self.ports.clone();
+        let mut ports: Vec<u16> = self.ports.iter().map(|port| port.get()).collect();
         if !ports.contains(&SSH) {
             ports.push(SSH);
         }
@@ -310,8 +311,10 @@ impl Validate for Config {
         span::within("grace", self.grace, Duration::ZERO, DAY)?;
         span::within("tick", self.tick, second, 5 * MINUTE)?;
         // A reading is kept for each tick of the window: 60 of them are enough, and bounded.
-        span::within("window", self.window, self.tick, HOUR.min(60 * self.tick))?;
-        span::within("window", self.window, self.tick, self.idle_after)?;
+        span::within("window", self.window, self.tick, HOUR.min(60 * self.tick))
+            .map_err(|invalid| invalid.beside("tick"))?;
+        span::within("window", self.window, self.tick, self.idle_after)
+            .map_err(|invalid| invalid.beside("idle_after"))?;
         for (key, value) in [
             ("unknown_at_most", self.unknown_at_most),
             ("command_at_most", self.command_at_most),
@@ -335,9 +338,81 @@ impl Validate for Config {
         if !(0.0..=1.0).contains(&self.disk.pressure) {
             return Err(Invalid::new("disk.pressure", self.disk.pressure, "a share from 0 to 1"));
         }
-        if self.tcp.ports.contains(&0) {
-            return Err(Invalid::new("tcp.ports", 0, "ports from 1 to 65535"));
+        for (key, units) in
+            [("cpu.baseline", &self.cpu.baseline), ("cpu.daemons", &self.cpu.daemons)]
+        {
+            let matches_none = |unit: &&String| {
+                unit.is_empty() || unit.strip_suffix('*').unwrap_or(unit).contains('*')
+            };
+            if let Some(unit) = units.iter().find(matches_none) {
+                let valid = "a unit's name, or the beginning of some and a \"*\" at the end";
+                return Err(Invalid::new(key, format!("{unit:?}"), valid));
+            }
+        }
+        // Every path has nothing in it: no command would ever count.
+        if self.commands.ide_servers.iter().any(String::is_empty) {
+            let valid = "a part of a program's path, as in \".vscode-server\"";
+            return Err(Invalid::new("commands.ide_servers", "\"\"", valid));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        std::fs::write(&file, text).unwrap();
+        let place = format!("{}:", file.display());
+        service::config::load_files(&[file]).map_err(|error| error.to_string().replace(&place, ""))
+    }
+
+    fn said(text: &str) -> String {
+        read(text).unwrap_err()
+    }
+
+    #[test]
+    fn what_would_match_nothing_or_all_is_refused_with_what_to_say() {
+        for (text, wanted) in [
+            (
+                "[cpu]\nbaseline = [\"*b\"]",
+                "2:1: cpu.baseline = \"*b\" is not valid: say a unit's name",
+            ),
+            ("[cpu]\ndaemons = [\"\"]", "2:1: cpu.daemons = \"\" is not valid: say a unit's name"),
+            (
+                "[commands]\nide_servers = [\"\"]",
+                "2:1: commands.ide_servers = \"\" is not valid: say a part",
+            ),
+            (
+                "[tcp]\nports = [0]",
+                "2:10: in tcp.ports: invalid value: integer `0`: say a whole number from 1",
+            ),
+            (
+                "[tcp]\nports = [70000]",
+                "2:10: in tcp.ports: invalid value: integer `70000`: say a whole number from 1",
+            ),
+            ("mode = true", "1:8: mode = true: say one of observe, stop"),
+        ] {
+            assert!(said(text).starts_with(wanted), "{text}: {}", said(text));
+        }
+        assert!(read("[cpu]\nbaseline = [\"*\", \"cron*\"]").is_ok());
+    }
+
+    #[test]
+    fn a_window_that_another_setting_leaves_no_room_for_is_blamed_on_that_line() {
+        for (text, wanted) in [
+            (
+                "grace = \"0s\"\nidle_after = \"30s\"",
+                "2:1: window = 1m is not valid: say a span from 20s to 30s (no file sets window",
+            ),
+            ("tick = \"2min\"", "1:1: window = 1m is not valid: say a span from 2m to 1h (no file"),
+        ] {
+            assert!(said(text).starts_with(wanted), "{text}: {}", said(text));
+        }
     }
 }

@@ -146,6 +146,12 @@ impl Args {
     where
         T: DeserializeOwned + Default + Validate,
     {
+        // The usual file may be absent; one that `--config` names is meant to be there.
+        let named = self.config.role.as_os_str().is_empty();
+        if named && let Err(error) = std::fs::metadata(&self.config.file) {
+            eprintln!("--config {}: {error}", self.config.file.display());
+            return ExitCode::FAILURE;
+        }
         match config::load::<T>(&self.config) {
             Ok(_) => {
                 println!("OK");

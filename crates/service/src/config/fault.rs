@@ -82,9 +82,10 @@ pub(super) fn plainly(message: &str) -> String {
 }
 
 /// Types as serde names them, and what to write for one.
-const TYPES: [(&str, &str); 9] = [
+const TYPES: [(&str, &str); 10] = [
     ("u8", "a whole number from 0 to 255"),
     ("u16", "a whole number from 0 to 65535"),
+    ("a nonzero u16", "a whole number from 1 to 65535"),
     ("u32", "a whole number from 0 to 4294967295"),
     ("u64", "a whole number, 0 or more"),
     ("f64", "a number"),

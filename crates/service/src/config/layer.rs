@@ -14,6 +14,9 @@ use crate::state;
 /// A larger file is refused.
 pub(super) const FILE_AT_MOST: usize = 1 << 20;
 
+/// toml's words where one of some words is wanted and stands none.
+const NO_WORD: &str = "wanted string or table";
+
 /// What a file says.
 pub(super) struct Layer {
     file: PathBuf,
@@ -34,8 +37,8 @@ impl Layer {
     /// Reads a file that must be there, be a regular one, small and TOML.
     pub(super) fn read(file: &Path) -> Result<Self, Fault> {
         let text = state::read(file, FILE_AT_MOST)
-            .and_then(|text| text.ok_or_else(|| std::io::ErrorKind::NotFound.into()))
-            .map_err(|error| Fault::of_file(file, format!("cannot read it: {error}")))?;
+            .map_err(|error| Fault::of_file(file, format!("cannot read it: {error}")))?
+            .ok_or_else(|| Fault::of_file(file, gone(file)))?;
         let mut layer = Self {
             file: file.to_owned(),
             text,
@@ -57,7 +60,22 @@ impl Layer {
 
     /// Whether the file by itself is a config of this type.
     pub(super) fn check<T: DeserializeOwned>(&self) -> Result<(), Fault> {
-        toml::from_str::<T>(&self.text).map(drop).map_err(|error| self.fault(&error))
+        toml::from_str::<T>(&self.text).map(drop).map_err(|error| {
+            let mut fault = self.fault(&error);
+            if let Some(words) = self.words_for::<T>(&error) {
+                fault.what = fault.what.replace(NO_WORD, &format!("say one of {words}"));
+            }
+            fault
+        })
+    }
+
+    /// The words that a key takes whose value is none: serde lists them to one that has a text.
+    fn words_for<T: DeserializeOwned>(&self, error: &toml::de::Error) -> Option<String> {
+        let mut text = self.text.clone();
+        text.get(error.span()?)?;
+        text.replace_range(error.span()?, "\"\"");
+        let said = plainly(toml::from_str::<T>(&text).err()?.message());
+        said.rsplit_once("valid values: ").map(|(_, words)| words.to_owned())
     }
 
     /// Each of its keys in a table of its own.
@@ -70,6 +88,11 @@ impl Layer {
     fn fault(&self, error: &toml::de::Error) -> Fault {
         let what = plainly(error.message());
         let Some(range) = error.span() else { return Fault::of_file(&self.file, what) };
+        if what == "duplicate key" {
+            let key = shown(self.text.get(range.clone()).unwrap_or_default());
+            let what = format!("{key} is set a second time in this file: keep one of the two");
+            return Fault { file: self.file.clone(), at: Some(self.position(range.start)), what };
+        }
         let what = match self.owner(&range) {
             Some((key, Some(value))) => format!("{} = {}: {what}", shown(key), shown(value)),
             Some((key, None)) => format!("in {}: {what}", shown(key)),
@@ -85,7 +108,8 @@ impl Layer {
         let innermost = self
             .places
             .iter()
-            .filter(|(_, place)| around(place))
+            // A table's value may begin at its header: an error at the key is none in the value.
+            .filter(|(_, place)| around(place) && place.key != range.start)
             .max_by_key(|(_, place)| place.value.start);
         if let Some((key, place)) = innermost {
             let whole = place.value == *range;
@@ -105,6 +129,17 @@ impl Layer {
     }
 }
 
+/// What to say of a name in a folder with nothing behind it.
+fn gone(file: &Path) -> String {
+    match std::fs::read_link(file) {
+        Ok(target) => format!(
+            "a link to {}, which is not there: mend the link or remove it",
+            shown(&target.display().to_string())
+        ),
+        Err(_) => "cannot read it: it is gone".to_owned(),
+    }
+}
+
 /// Blames the layer that set the key last.
 pub(super) fn blame(layers: &[Layer], problem: &Problem) -> Fault {
     let invalid = match problem {
@@ -115,26 +150,31 @@ pub(super) fn blame(layers: &[Layer], problem: &Problem) -> Fault {
             return Fault::of_file(&file, what);
         }
     };
-    // A key inside an array is set where the array is.
-    let mut key = invalid.key.as_str();
-    loop {
-        for layer in layers.iter().rev() {
-            if let Some(place) = layer.places.get(key) {
-                let at = Some(layer.position(place.key));
-                return Fault { file: layer.file.clone(), at, what: invalid.to_string() };
-            }
-        }
-        match key.rsplit_once('.') {
-            Some((parent, _)) => key = parent,
-            None => break,
+    if let Some((file, at)) = set_at(layers, &invalid.key) {
+        return Fault { file, at, what: invalid.to_string() };
+    }
+    let (other, place) = match &invalid.beside {
+        Some(other) => (other.as_str(), set_at(layers, other)),
+        None => ("another setting", None),
+    };
+    let last = || Some((layers.last()?.file.clone(), None));
+    let (file, at) = place.or_else(last).unwrap_or_default();
+    let what = format!(
+        "{invalid} (no file sets {}: this is its default, for which {other} leaves no room; set \
+         both)",
+        invalid.key
+    );
+    Fault { file, at, what }
+}
+
+/// Where a key was set last; one inside an array is set where the array is.
+fn set_at(layers: &[Layer], key: &str) -> Option<(PathBuf, Option<(usize, usize)>)> {
+    for layer in layers.iter().rev() {
+        if let Some(place) = layer.places.get(key) {
+            return Some((layer.file.clone(), Some(layer.position(place.key))));
         }
     }
-    let file = layers.last().map(|layer| layer.file.clone()).unwrap_or_default();
-    let what = format!(
-        "{invalid} (no file sets it: this is the default, which other settings leave no room for; \
-         set it too)"
-    );
-    Fault::of_file(&file, what)
+    set_at(layers, key.rsplit_once('.')?.0)
 }
 
 fn walk(table: &DeTable<'_>, above: &str, places: &mut BTreeMap<String, Place>) {

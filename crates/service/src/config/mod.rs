@@ -44,13 +44,28 @@ pub struct Invalid {
     key: String,
     value: String,
     valid: String,
+    /// The other key that sets the range.
+    beside: Option<String>,
 }
 
 impl Invalid {
     /// `key` as a dotted path (`tcp.ports`), its value, and what would be valid ("a share from 0
     /// to 1").
     pub fn new(key: &str, value: impl Display, valid: &str) -> Self {
-        Self { key: key.to_owned(), value: value.to_string(), valid: valid.to_owned() }
+        Self {
+            key: key.to_owned(),
+            value: value.to_string(),
+            valid: valid.to_owned(),
+            beside: None,
+        }
+    }
+
+    /// The range follows from the value of another key: where no file sets the first, the line
+    /// that sets the other is to blame.
+    #[must_use]
+    pub fn beside(mut self, other: &str) -> Self {
+        self.beside = Some(other.to_owned());
+        self
     }
 }
 

@@ -32,6 +32,7 @@ struct Config {
     #[serde(with = "span")]
     warning: Duration,
     tcp: Tcp,
+    door: Option<std::num::NonZeroU16>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -48,13 +49,15 @@ impl Default for Config {
             idle_after: Duration::from_secs(1800),
             warning: Duration::from_secs(120),
             tcp: Tcp { ports: vec![22], floor: 10 },
+            door: None,
         }
     }
 }
 
 impl Validate for Config {
     fn validate(&self) -> Result<(), Invalid> {
-        span::within("idle_after", self.idle_after, self.warning, Duration::from_secs(86_400))?;
+        span::within("idle_after", self.idle_after, self.warning, Duration::from_secs(86_400))
+            .map_err(|invalid| invalid.beside("warning"))?;
         if self.tcp.ports.contains(&0) {
             return Err(Invalid::new("tcp.ports", 0, "ports from 1 to 65535"));
         }
@@ -168,7 +171,7 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
     assert_eq!(
         etc.error(),
         "x.d/50-x.toml:3:3: unknown key \"idle_aftr\"; did you mean \"idle_after\"? \
-         valid keys: mode, idle_after, warning, tcp"
+         valid keys: mode, idle_after, warning, tcp, door"
     );
     etc.write("x.d/50-x.toml", "[tcp]\nzzz = 1\n");
     assert_eq!(
@@ -198,7 +201,24 @@ fn a_wrong_value_is_shown_with_what_would_be_valid() {
             "tcp.ports = 22",
             "1:13: tcp.ports = 22: invalid type: integer `22`: say a list in brackets",
         ),
-        ("mode = \"stop\"\nmode = \"stop\"", "2:1: duplicate key"),
+        (
+            "mode = \"stop\"\nmode = \"stop\"",
+            "2:1: mode is set a second time in this file: keep one of the two",
+        ),
+        ("[tcp]\n[tcp]", "2:2: tcp is set a second time in this file: keep one of the two"),
+        ("mode = true", "1:8: mode = true: say one of observe, stop"),
+        (
+            "[tpc]\nports = [22]",
+            "1:2: unknown key \"tpc\"; did you mean \"tcp\"? valid keys: mode, idle_after, warning, tcp, door",
+        ),
+        (
+            "tcp.port = [22]",
+            "1:5: in tcp: unknown key \"port\"; did you mean \"ports\"? valid keys: ports, floor",
+        ),
+        (
+            "door = 0",
+            "1:8: door = 0: invalid value: integer `0`: say a whole number from 1 to 65535",
+        ),
         ("mode = ", "1:8: string values must be quoted, expected literal string"),
     ] {
         let etc = Etc::new(&[("x.toml", text)]);
@@ -223,12 +243,14 @@ fn a_value_out_of_range_is_blamed_on_the_line_that_set_it_last() {
 
 #[test]
 fn a_default_that_another_setting_makes_invalid_is_said_to_be_one() {
-    let etc = Etc::new(&[("x.toml", "warning = \"1h\"\n")]);
+    let etc = Etc::new(&[
+        ("x.toml", "mode = \"stop\"\nwarning = \"1h\"\n"),
+        ("x.d/another.toml", "[tcp]\nfloor = 1\n"),
+    ]);
     assert_eq!(
         etc.error(),
-        "x.toml: idle_after = 30m is not valid: say a span from 1h to 1day \
-         (no file sets it: this is the default, which other settings leave no room for; set it \
-         too)"
+        "x.toml:2:1: idle_after = 30m is not valid: say a span from 1h to 1day \
+         (no file sets idle_after: this is its default, for which warning leaves no room; set both)"
     );
 }
 
@@ -260,7 +282,7 @@ fn what_is_no_small_text_file_is_refused() {
          x.d/device.toml: cannot read it: not a regular file\n\
          x.d/folder.toml: cannot read it: not a regular file\n\
          x.d/huge.toml: cannot read it: larger than 1048576 bytes\n\
-         x.d/link.toml: cannot read it: entity not found\n\
+         x.d/link.toml: a link to nowhere, which is not there: mend the link or remove it\n\
          x.d/pipe.toml: cannot read it: not a regular file"
     );
 }
