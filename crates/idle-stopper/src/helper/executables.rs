@@ -6,17 +6,24 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An executable, or why it is not run.
-pub(super) struct Executable {
-    pub(super) name: String,
-    pub(super) path: PathBuf,
-    pub(super) refused: Option<String>,
+#[derive(Debug)]
+pub struct Executable {
+    /// Its file name.
+    pub name: String,
+    /// Its whole path.
+    pub path: PathBuf,
+    /// Why it is not run: "is not executable (chmod 755)".
+    pub refused: Option<String>,
 }
 
 /// More files than this are a mistake.
 const AT_MOST: usize = 256;
 
 /// Lists a folder; one that is not there holds nothing.
-pub(super) fn list(dir: &Path) -> Result<Vec<Executable>, String> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn list(dir: &Path) -> Result<Vec<Executable>, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -2,7 +2,7 @@
 //! resort, as root. It takes nothing from the daemon but a message and a request to power off, and
 //! trusts neither.
 
-mod executables;
+pub mod executables;
 pub mod hooks;
 pub mod power_off;
 pub mod run_checks;

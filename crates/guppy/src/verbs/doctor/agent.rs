@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use idle_stopper::act::HOOKS_DIR;
 use idle_stopper::api::{IdleStopper, Rights};
+use idle_stopper::helper::executables;
 
 use super::Finding;
 use crate::agent::IDLE_STOPPER;
@@ -32,6 +34,7 @@ pub(super) async fn look(bus: &Answer<Bus>, socket: Option<&Path>) -> Vec<Findin
             let path = socket.unwrap_or(Path::new(IDLE_STOPPER.socket));
             findings.push(Finding::ok("socket", format!("answers at {}", path.display())));
             findings.extend(judge(&rights));
+            findings.push(hooks(Path::new(HOOKS_DIR)));
         }
         Err(failure) => findings.push(Finding::bad(
             "socket",
@@ -112,6 +115,27 @@ fn judge(rights: &Rights) -> Vec<Finding> {
     findings
 }
 
+/// The pre-stop hooks. Whatever is wrong with one would be told by the journal of the stop alone.
+fn hooks(folder: &Path) -> Finding {
+    let check = "pre-stop hooks";
+    let hooks = match executables::list(folder) {
+        Ok(hooks) => hooks,
+        Err(error) => return Finding::warn(check, error, "see: ls -ld that folder"),
+    };
+    let refused: Vec<_> = hooks
+        .iter()
+        .filter_map(|hook| Some(format!("{} {}", hook.name, hook.refused.as_deref()?)))
+        .collect();
+    if refused.is_empty() {
+        return Finding::ok(check, format!("{} in {}", hooks.len(), folder.display()));
+    }
+    Finding::bad(
+        check,
+        format!("not run at a stop: {}", refused.join("; ")),
+        format!("mend them, or remove them from {}", folder.display()),
+    )
+}
+
 fn power_off(rights: &Rights) -> Finding {
     let check = "may power off";
     match rights.can_power_off.as_str() {
@@ -182,6 +206,21 @@ mod tests {
         );
         let challenged = Rights { can_power_off: "challenge".to_owned(), ..rights() };
         assert_eq!(power_off(&challenged).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_hook_that_a_stop_would_not_run_is_found_before_it() -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir()?;
+        assert_eq!(hooks(&folder.path().join("none")).verdict, Verdict::Ok);
+        let hook = folder.path().join("push-logs");
+        std::fs::write(&hook, "#!/bin/sh\n")?;
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o644))?;
+        let found = hooks(folder.path());
+        assert_eq!(found.verdict, Verdict::Bad);
+        assert!(found.found.contains("push-logs is not executable (chmod 755)"), "{found:?}");
+        Ok(())
     }
 
     #[test]

@@ -26,14 +26,38 @@ pub(super) fn look() -> Finding {
         return Finding::ok("sshd", "not installed");
     }
     let source = if rustix::process::geteuid().is_root() {
-        if let Some(alive) = effective() {
-            return judge(alive, "sshd -T");
+        match effective(&mut asking()) {
+            Ok(alive) => return judge(alive, "sshd -T"),
+            Err(complaint) if is_about_config(&complaint) => return refused(&complaint),
+            Err(_) => "the files: sshd -T does not answer",
         }
-        "the files: sshd -T does not answer"
     } else {
         "the files; as root, doctor asks sshd itself"
     };
     judge(from_files(Path::new(CONFIG)), source)
+}
+
+fn asking() -> Command {
+    let mut command = Command::new("/usr/bin/timeout");
+    command.args([&DEADLINE.as_secs().to_string(), PROGRAM, "-T"]);
+    command
+}
+
+/// Whether sshd names a place in a file; it may also lack its folder in /run, since it never ran
+/// on this boot.
+fn is_about_config(complaint: &str) -> bool {
+    complaint.contains(" line ") || complaint.contains("bad configuration option")
+}
+
+fn refused(complaint: &str) -> Finding {
+    // The last line only counts the ones before.
+    let complaint = complaint.lines().next().unwrap_or_default();
+    Finding::bad(
+        "sshd",
+        format!("refuses its config: {complaint}"),
+        "mend that line, try it with sshd -t, then: systemctl reload ssh. Until then a restart of \
+         ssh lets nobody in",
+    )
 }
 
 fn judge(alive: Alive, source: &str) -> Finding {
@@ -62,21 +86,15 @@ fn judge(alive: Alive, source: &str) -> Finding {
     }
 }
 
-/// What sshd says that it does. None: it does not say, for instance since it never ran on this
-/// boot and its folder in /run is missing.
-fn effective() -> Option<Alive> {
-    let output = Command::new("/usr/bin/timeout")
-        .args([&DEADLINE.as_secs().to_string(), PROGRAM, "-T"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then(|| {
-        let mut alive = Alive::default();
-        read(&text, &mut alive, &|_, _| ());
-        alive
-    })
+/// What sshd says that it does, or its complaint.
+fn effective(asking: &mut Command) -> Result<Alive, String> {
+    let output = asking.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let mut alive = Alive::default();
+    read(&String::from_utf8_lossy(&output.stdout), &mut alive, &|_, _| ());
+    Ok(alive)
 }
 
 /// What the files say: `file` and what it includes.
@@ -196,6 +214,25 @@ mod tests {
         fs::write(drop_ins.join("10-early.conf.removed"), "ClientAliveInterval 99\n")?;
         assert_eq!(from_files(&main), Alive { interval: Some(30), count: Some(4) });
         Ok(())
+    }
+
+    /// A script in sshd's place, with its words for each case.
+    #[test]
+    fn a_config_that_sshd_refuses_is_bad_and_one_that_it_cannot_show_is_not() {
+        let answer = |script: &str| effective(Command::new("sh").args(["-c", script]));
+        assert_eq!(
+            answer("echo clientaliveinterval 30; echo clientalivecountmax 4"),
+            Ok(Alive { interval: Some(30), count: Some(4) })
+        );
+        let words = "/etc/ssh/sshd_config.d/a.conf: line 2: Bad configuration option: Foo";
+        let complaint = answer(&format!("echo '{words}' >&2; exit 255")).expect_err("refused");
+        assert!(is_about_config(&complaint), "{complaint}");
+        let finding = refused(&complaint);
+        assert_eq!(finding.verdict, Verdict::Bad);
+        assert!(finding.found.contains(words), "{}", finding.found);
+        let folder = "Missing privilege separation directory: /run/sshd";
+        let complaint = answer(&format!("echo '{folder}' >&2; exit 255")).expect_err("missing");
+        assert!(!is_about_config(&complaint), "{complaint}");
     }
 
     #[test]
