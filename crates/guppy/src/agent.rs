@@ -132,7 +132,6 @@ impl Agent {
 fn code(no: &api::Error) -> Code {
     match no {
         api::Error::Refused { .. } => Code::Refused,
-        api::Error::InvalidArgument { .. } => Code::Usage,
         api::Error::NoSuchHold { .. } | api::Error::Failed { .. } => Code::Failed,
     }
 }
@@ -183,10 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn refusal_and_misuse_have_exit_statuses_of_their_own() {
+    fn a_refusal_has_an_exit_status_of_its_own() {
         let message = String::new;
         assert_eq!(code(&api::Error::Refused { message: message() }).number(), 4);
-        assert_eq!(code(&api::Error::InvalidArgument { message: message() }).number(), 2);
         assert_eq!(code(&api::Error::Failed { message: message() }).number(), 1);
         assert_eq!(code(&api::Error::NoSuchHold { id: 1 }).number(), 1);
     }

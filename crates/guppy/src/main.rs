@@ -18,7 +18,9 @@ fn main() -> ExitCode {
             if !json {
                 error.exit();
             }
-            return report::failed(&report::Failure::new(Code::Usage, error.render()), true);
+            let rendered = error.render().to_string();
+            let message = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+            return report::failed(&report::Failure::new(Code::Usage, message), true);
         }
     };
     let json = cli.json;

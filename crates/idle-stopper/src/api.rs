@@ -90,20 +90,16 @@ pub struct Rights {
 #[derive(Clone, Debug, PartialEq, ReplyError, introspect::ReplyError)]
 #[zlink(interface = "dev.guppy.IdleStopper")]
 pub enum Error {
-    /// The caller's uid may not do this (exit status 4).
+    /// The caller's uid may not do this, or nobody may: a hold that is too long, or one too many
+    /// (exit status 4).
     Refused {
-        /// Why, and who may.
+        /// Why, and who may or what would be granted.
         message: String,
     },
     /// No hold has this id.
     NoSuchHold {
         /// The id that was asked for.
         id: u64,
-    },
-    /// A parameter is out of range.
-    InvalidArgument {
-        /// Which, its value, and what would be valid.
-        message: String,
     },
     /// The daemon could not do it.
     Failed {
@@ -115,9 +111,7 @@ pub enum Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused { message }
-            | Self::InvalidArgument { message }
-            | Self::Failed { message } => f.write_str(message),
+            Self::Refused { message } | Self::Failed { message } => f.write_str(message),
             Self::NoSuchHold { id } => write!(f, "there is no hold {id} (see: guppy idle)"),
         }
     }

@@ -86,7 +86,7 @@ impl Service {
         let hold = daemon
             .holds
             .place(wish, at_most, now)
-            .map_err(|denied| Error::InvalidArgument { message: denied.to_string() })?;
+            .map_err(|denied| Error::Refused { message: denied.to_string() })?;
         daemon.tell_of_hold(hold.uid, || {
             info!(
                 guppy_event = "hold",
