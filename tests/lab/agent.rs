@@ -16,7 +16,7 @@ use crate::process::Output;
 use crate::{base64, wait};
 
 /// How long one question to a living agent may take on a busy emulated machine.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// A connection to one guest's agent, made when first needed and made anew after a reboot.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ impl AptRepo {
         command.args(["-m", "http.server", "--directory"]).arg(&place).arg(PORT.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = Spawned::start(&mut command)?;
-        wait::until_true("the repository to answer", Duration::from_secs(20), || {
+        wait::until_true("the repository to answer", Duration::from_secs(120), || {
             if let Some(code) = server.ended()? {
                 anyhow::bail!("the repository's server ended with {code}");
             }

@@ -92,14 +92,14 @@ impl Container {
         let file = fs::File::create(&log).context("cannot make the log")?;
         command.stdout(file.try_clone()?).stderr(file);
         let nspawn = self.nspawn.insert(Spawned::start(&mut command)?);
-        self.init = wait::until("the container's first process", Duration::from_secs(20), || {
+        self.init = wait::until("the container's first process", Duration::from_secs(120), || {
             if let Some(code) = nspawn.ended()? {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 return Err(anyhow!("systemd-nspawn ended with {code}: {said}"));
             }
             Ok(find_init(nspawn.pid()))
         })?;
-        wait::until_true("the container's systemd", Duration::from_secs(60), || {
+        wait::until_true("the container's systemd", Duration::from_secs(300), || {
             let state = self.sh("systemctl is-system-running --wait")?;
             Ok(["running", "degraded"].contains(&state.stdout.trim_end()))
         })?;

@@ -12,7 +12,7 @@ use crate::ledger;
 use crate::wait;
 
 /// How long a command may take when the test does not say.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a command left behind, wherever it ran.
 #[derive(Debug, Clone, PartialEq, Eq)]

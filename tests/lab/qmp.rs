@@ -53,7 +53,7 @@ pub struct Qmp {
 impl Qmp {
     /// Connects as soon as qemu listens; `alive` may end the wait with an error.
     pub fn connect(socket: &Path, mut alive: impl FnMut() -> Result<()>) -> Result<Self> {
-        let stream = wait::until("qemu's control socket", Duration::from_secs(20), || {
+        let stream = wait::until("qemu's control socket", Duration::from_secs(120), || {
             alive()?;
             Ok(UnixStream::connect(socket).ok())
         })?;
@@ -74,7 +74,7 @@ impl Qmp {
         writer
             .write_all(format!("{request}\n").as_bytes())
             .with_context(|| format!("qemu is gone ({command})"))?;
-        let answer = self.hear(Duration::from_secs(60), |heard| heard.answers.pop())?;
+        let answer = self.hear(Duration::from_secs(180), |heard| heard.answers.pop())?;
         drop(writer);
         let answer = answer.ok_or_else(|| anyhow!("qemu did not answer {command}"))?;
         match answer.get("return") {

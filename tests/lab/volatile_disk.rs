@@ -115,7 +115,7 @@ impl VolatileDisk {
     /// random half is lost and the others have just made it.
     pub fn cut(&self) -> Result<Cut> {
         // What qemu had sent before it was killed has been sent.
-        wait::until_true("the disk's last request", Duration::from_secs(20), || {
+        wait::until_true("the disk's last request", Duration::from_secs(120), || {
             Ok(!lock(&self.state).connected)
         })?;
         let mut state = lock(&self.state);

@@ -13,7 +13,7 @@ use crate::pane::Pane;
 use crate::provider::Provider;
 use crate::real::{Agent, installed};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(300);
 const TOLD: &str = "your word is walnut";
 const NOTED: &str = "Noted: walnut.";
 const ASKED: &str = "what was your word?";

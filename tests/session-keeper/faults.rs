@@ -11,7 +11,7 @@ use crate::pane::Pane;
 use crate::provider::Provider;
 use crate::real::{Agent, CLAUDE_ID, installed};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(300);
 
 #[test]
 fn claude_cut_in_mid_turn_has_the_turns_before_it() {

@@ -9,7 +9,7 @@ use lab::process::{PATIENCE, run};
 use lab::{Namespace, ledger};
 
 /// How long a program may take to draw what it is waited for.
-pub(crate) const DRAWN: Duration = Duration::from_secs(90);
+pub(crate) const DRAWN: Duration = Duration::from_secs(300);
 
 /// One program in one pane. The server ends with the value.
 pub(crate) struct Pane<'a> {

@@ -10,6 +10,8 @@ use lab::process::Spawned;
 use lab::{Namespace, ledger};
 use serde_json::Value;
 
+use crate::machine::LONG;
+
 const PORT: u16 = 9912;
 
 /// A provider, until dropped.
@@ -62,7 +64,7 @@ impl Provider {
         let mut server = Spawned::start(&mut command)?;
         let errors = place.join("errors");
         let probe = format!(": <'/dev/tcp/{}'", address.replace(':', "/"));
-        lab::wait::until_true("the provider to listen", Duration::from_secs(20), || {
+        lab::wait::until_true("the provider to listen", LONG, || {
             if let Some(code) = server.ended()? {
                 let said = fs::read_to_string(&errors).unwrap_or_default();
                 anyhow::bail!("the provider ended with {code}: {said}");

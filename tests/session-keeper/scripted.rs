@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::pane::Pane;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(300);
 const READY: &str = "? for shortcuts";
 const ID: &str = "5c619000-0000-4000-8000-000000000001";
 

@@ -1,8 +1,6 @@
 //! The units and the package under a real systemd, in a container: what an upgrade leaves alone,
 //! what the server's end leaves behind, whom the sockets shut out, what a purge leaves.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use lab::{scenario, wait};
 
@@ -142,9 +140,7 @@ fn purge(it: &Kept) -> Result<()> {
     it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
     ensure!(it.is_alive(&before.agent)?, "whoever typed this in a pane has lost it");
     it.sh("systemctl stop guppy-tmux@alice.service")?;
-    wait::until_true("the agent to end", Duration::from_secs(60), || {
-        Ok(!it.is_alive(&before.agent)?)
-    })?;
+    wait::until_true("the agent to end", LONG, || Ok(!it.is_alive(&before.agent)?))?;
     let left = it.sh(
         "find / -xdev \\( -name '*guppy*' -o -name 'session-keeper*' \\) -not -path '/proc/*' -not -path '/sys/*' \
          -not -path '/home/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' \

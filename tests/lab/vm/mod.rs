@@ -30,7 +30,7 @@ use crate::{ledger, process};
 use qemu::{Plan, Qemu};
 
 /// How long a cold boot under emulation may take, beside other work on the machine.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(600);
 
 /// A virtual machine. See [`Vm::builder`].
 #[derive(Debug)]

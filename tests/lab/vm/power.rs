@@ -58,7 +58,7 @@ impl Vm {
             Some(Change::Reset(_)) => bail!("{} rebooted instead of powering off", self.name),
             Some(Change::Off(at)) => {
                 let qemu = self.running()?;
-                let code = qemu.wait(Duration::from_secs(20)).context("after the power-off")?;
+                let code = qemu.wait(Duration::from_secs(120)).context("after the power-off")?;
                 if code != 0 {
                     bail!("qemu ended with {code} after the power-off");
                 }

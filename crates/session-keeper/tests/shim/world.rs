@@ -21,7 +21,7 @@ const UID: u32 = 61_234;
 const SERVER_OOM_SCORE: i32 = -100;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
