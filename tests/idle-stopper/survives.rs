@@ -43,9 +43,6 @@ fn every_kind_at_once(it: Box) -> Result<()> {
     // The installed daemon is kept up by a hold of its own until all else has been seen.
     let release = it.hold("the test goes on")?;
     it.start_docker()?;
-    // A box has processors to spare for a dozen daemons more; here all share one, and people's work
-    // gets the larger part of it, or a build would not come to the floor of one.
-    it.vm.sh("systemctl set-property --runtime user.slice CPUWeight=400")?.ok()?;
     let mut work = Work::begin(&it)?;
     let watchers = watch_all(&it, &mut work)?;
     let since = it.uptime()?;
