@@ -211,6 +211,21 @@ impl Box {
         })
     }
 
+    /// Waits until the box has gone off. Gives the line that began the stop, the first after a moment of
+    /// the guest's.
+    pub(crate) fn goes_off_after(&mut self, after: f64) -> Result<Line> {
+        let told = self.wait_event_after("stopping", after, LONG);
+        self.vm.wait_power_off(LONG)?;
+        if told.is_ok() {
+            return told;
+        }
+        // It was off before it could be asked: the next boot tells.
+        self.vm.start_again()?;
+        let line =
+            self.journal(-1)?.into_iter().find(|line| line.event == "stopping" && line.at > after);
+        line.context("no line of the journal began the stop")
+    }
+
     /// The guest's CLOCK_MONOTONIC now (they agree while it does not sleep), in seconds.
     pub(crate) fn uptime(&self) -> Result<f64> {
         let text = self.vm.read_file("/proc/uptime")?;

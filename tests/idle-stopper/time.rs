@@ -10,7 +10,7 @@ use crate::machine::{Box, IDLE, LONG, Line, STAMP_STEP, TICK, UNIT, WARNING, con
 #[test]
 fn steps_of_the_wall_clock_have_no_effect() {
     scenario(|| {
-        Box::each(&config(""), |it| {
+        Box::each(&config(""), |mut it| {
             // An open shell: its stamp is wall time, and must not look touched or old.
             let opened = it.uptime()?;
             let shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
@@ -37,13 +37,12 @@ fn steps_of_the_wall_clock_have_no_effect() {
                 quiet.text
             );
             it.vm.step_clock("+1 day")?;
-            let stopping = it.wait_event_after("stopping", warned.at, LONG)?;
-            let left = stopping.at - warned.at;
+            let left = it.goes_off_after(warned.at)?.at - warned.at;
             ensure!(
                 (WARNING - 0.5..WARNING + TICK + 2.0).contains(&left),
                 "stopped {left:.1} s after the warning"
             );
-            it.vm.wait_power_off(LONG).map(drop)
+            Ok(())
         })
     });
 }
@@ -64,23 +63,23 @@ fn freeze_and_thaw(it: &Box, quiet: f64) -> Result<(f64, Line)> {
 }
 
 /// The box goes off, and no sooner than a grace and all the rest after the thaw.
-fn stops_a_grace_after(it: &Box, thawed: f64, gap: f64, grace: f64) -> Result<()> {
-    let stopping = it.wait_event_after("stopping", gap, LONG)?;
+fn stops_a_grace_after(it: &mut Box, thawed: f64, gap: f64, grace: f64) -> Result<()> {
+    let stopping = it.goes_off_after(gap)?;
     ensure!(
         stopping.at >= thawed - 1.0 + grace + IDLE + WARNING,
         "stopped {:.1} s after the thaw",
         stopping.at - thawed
     );
-    it.vm.wait_power_off(LONG).map(drop)
+    Ok(())
 }
 
 #[test]
 fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
     scenario(|| {
-        Box::each(&config("").replace("grace = \"0s\"", "grace = \"8s\""), |it| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"8s\""), |mut it| {
             let quiet = it.wait_event("idle", LONG)?;
             let (thawed, gap) = freeze_and_thaw(&it, quiet.at)?;
-            stops_a_grace_after(&it, thawed, gap.at, 8.0)
+            stops_a_grace_after(&mut it, thawed, gap.at, 8.0)
         })
     });
 }
@@ -89,7 +88,7 @@ fn a_daemon_frozen_beyond_its_time_gives_a_new_grace_when_it_thaws() {
 #[test]
 fn a_daemon_frozen_until_its_watchdog_kills_it_gives_a_new_grace_too() {
     scenario(|| {
-        Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |it| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"15s\""), |mut it| {
             // SIGABRT waits for the thaw; without the second line SIGKILL would not.
             it.vm.write_file(
                 "/etc/systemd/system/guppy-idle-stopper.service.d/watchdog.conf",
@@ -105,7 +104,7 @@ fn a_daemon_frozen_until_its_watchdog_kills_it_gives_a_new_grace_too() {
             let (thawed, gap) = freeze_and_thaw(&it, quiet.at)?;
             let restarts = it.vm.sh(&format!("systemctl show -P NRestarts {UNIT}"))?.ok()?;
             ensure!(restarts.trim() != "0", "the watchdog did not kill it");
-            stops_a_grace_after(&it, thawed, gap.at, 15.0)
+            stops_a_grace_after(&mut it, thawed, gap.at, 15.0)
         })
     });
 }
@@ -113,7 +112,7 @@ fn a_daemon_frozen_until_its_watchdog_kills_it_gives_a_new_grace_too() {
 #[test]
 fn a_box_that_slept_gives_a_new_grace_when_it_wakes() {
     scenario(|| {
-        Box::each(&config("").replace("grace = \"0s\"", "grace = \"8s\""), |it| {
+        Box::each(&config("").replace("grace = \"0s\"", "grace = \"8s\""), |mut it| {
             it.wait_event("idle", LONG)?;
             it.vm.suspend(LONG)?;
             // qemu's guest clock goes on while it sleeps: this is what makes the gap.
@@ -121,13 +120,9 @@ fn a_box_that_slept_gives_a_new_grace_when_it_wakes() {
             it.vm.wake(LONG)?;
             let gap = it.wait_event("gap", LONG)?;
             lab::say(format_args!("{}", gap.text));
-            let stopping = it.wait_event_after("stopping", gap.at, LONG)?;
-            ensure!(
-                stopping.at - gap.at >= 8.0 + IDLE + WARNING - 1.0,
-                "{:.1} s after waking",
-                stopping.at - gap.at
-            );
-            it.vm.wait_power_off(LONG).map(drop)
+            let waited = it.goes_off_after(gap.at)?.at - gap.at;
+            ensure!(waited >= 8.0 + IDLE + WARNING - 1.0, "{waited:.1} s after waking");
+            Ok(())
         })
     });
 }
