@@ -39,9 +39,12 @@ fn tmux_and_libc_are_replaced_under_a_server_that_goes_on() {
         for pid in [&before.server, &before.shim, &before.agent] {
             ensure!(it.is_alive(pid)?, "{pid} of {before:?}");
         }
-        let listed = it.sh("runuser -l alice -c 'guppy ls'")?;
+        // It is told what the keeper's last look has seen.
         let says = format!("tmux 3.3a (pid {}), replaced on the disk", before.server);
-        ensure!(listed.contains(&says) && listed.contains("guppy attach"), "{listed}");
+        wait::until_true("the keeper to look", LONG, || {
+            let listed = it.sh("runuser -l alice -c 'guppy ls'")?;
+            Ok(listed.contains(&says) && listed.contains("guppy attach"))
+        })?;
         attaches(&it, "tmux attach -t =shop/fix")?;
         attaches(&it, "guppy attach shop/fix")?;
 
@@ -59,9 +62,10 @@ fn tmux_and_libc_are_replaced_under_a_server_that_goes_on() {
         // The server's next start is of the new program.
         it.sh("rm /usr/local/bin/tmux && systemctl restart guppy-tmux@alice.service")?;
         it.until_started("shop+fix")?;
-        let listed = it.sh("runuser -l alice -c 'guppy ls'")?;
-        ensure!(listed.contains("tmux 3.5a") && !listed.contains("replaced"), "{listed}");
-        Ok(())
+        wait::until_true("the keeper to look", LONG, || {
+            let listed = it.sh("runuser -l alice -c 'guppy ls'")?;
+            Ok(listed.contains("tmux 3.5a") && !listed.contains("replaced"))
+        })
     });
 }
 
