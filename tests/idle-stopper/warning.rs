@@ -13,7 +13,7 @@ const MESSAGE: &str = "this box stops in";
 fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
     scenario(|| {
         // A longer warning, so that what happens within it happens within it on a slow machine too.
-        let config = config("").replace("warning = \"6s\"", "warning = \"20s\"");
+        let config = config("").replace("warning = \"6s\"", "warning = \"45s\"");
         Box::each(&config, |it| {
             let vm = &it.vm;
             let mut plain = it.client.ssh_terminal(&it.key, vm, "dev", "", "")?;
@@ -56,7 +56,7 @@ fn every_terminal_is_told_and_a_key_calls_the_stop_off() {
             ensure!(cancelled.text.contains("ssh dev"), "{}", cancelled.text);
             plain.wait_for("this box stays up", LONG)?;
             // Past the moment at which it would have stopped, and not yet idle again.
-            vm.stays_on(Duration::from_secs_f64(20.0 + TICK))
+            vm.stays_on(Duration::from_secs_f64(45.0 + TICK))
         })
     });
 }
