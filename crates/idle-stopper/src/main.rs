@@ -27,10 +27,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: args::Args) -> Result<(), String> {
-    // Without its socket the daemon cannot be asked, but must still stop the box.
-    let listener = listen(args.socket.as_deref())
-        .inspect_err(|error| error!(guppy_event = "no-socket", "nobody can ask: {error}"))
-        .ok();
+    let listener = listen(args.socket.as_deref());
     let last_good = args.state_dir.join("config.toml");
     let config = Live::<Config>::start(args.config, Some(last_good));
     if let Some(wrong) = config.error() {
@@ -43,14 +40,8 @@ async fn run(args: args::Args) -> Result<(), String> {
     let service = Service::new(Rc::clone(&daemon), Rc::clone(&wake));
     let mut round = Round::new(daemon, wake).map_err(|error| error.to_string())?;
     notify::ready();
-    let serving = async {
-        match listener {
-            Some(listener) => serve(listener, service, INTERFACE, Limits::default()).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        () = serving => {}
+        () = serve(listener, service, INTERFACE, Limits::default()) => {}
         () = round.go_on() => {}
     }
     notify::stopping();

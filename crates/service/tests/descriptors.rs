@@ -27,7 +27,7 @@ fn out_of_descriptors_it_waits_and_then_serves_on() {
     let path = folder.path().join("socket");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let listener = listen(Some(&path)).unwrap();
+        let listener = listen(Some(&path));
         let clients = async {
             // Connected, but not accepted yet: their descriptors here are all there may be.
             let waiting: Vec<_> = (0..8).map(|_| UnixStream::connect(&path).unwrap()).collect();

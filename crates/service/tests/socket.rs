@@ -123,7 +123,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, clients: impl FnOnce(Server) -> F
     let path = folder.path().join("socket");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let listener = listen(Some(&path)).unwrap();
+        let listener = listen(Some(&path));
         let server = Server { path, _folder: folder };
         tokio::select! {
             () = serve(listener, Daemon::default(), INTERFACE, limits) => panic!("the server ended"),

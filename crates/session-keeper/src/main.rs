@@ -31,10 +31,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: args::Args) -> Result<(), String> {
-    // Without its socket nobody can ask and no hook can ring, but agents must still come back.
-    let listener = listen(args.socket.as_deref())
-        .inspect_err(|error| error!(guppy_event = "no-socket", "nobody can ask: {error}"))
-        .ok();
+    let listener = listen(args.socket.as_deref());
     let mut paths = Paths::of_this_user().map_err(|error| error.to_string())?;
     if let Some(socket) = args.socket {
         paths.socket = socket;
@@ -56,14 +53,8 @@ async fn run(args: args::Args) -> Result<(), String> {
     let service = Service::new(Rc::clone(&keeper), Rc::clone(&wake));
     let mut round = Round::new(keeper, wake).map_err(|error| error.to_string())?;
     notify::ready();
-    let serving = async {
-        match listener {
-            Some(listener) => serve(listener, service, INTERFACE, LIMITS).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        () = serving => {}
+        () = serve(listener, service, INTERFACE, LIMITS) => {}
         () = round.go_on() => {}
     }
     notify::stopping();

@@ -96,7 +96,10 @@ impl Layer {
         let what = match self.owner(&range) {
             Some((key, Some(value))) => format!("{} = {}: {what}", shown(key), shown(value)),
             Some((key, None)) => format!("in {}: {what}", shown(key)),
-            None => what,
+            None => match self.begun(range.start) {
+                Some(key) => format!("in {}: {what}", shown(key)),
+                None => what,
+            },
         };
         Fault { file: self.file.clone(), at: Some(self.position(range.start)), what }
     }
@@ -118,6 +121,13 @@ impl Layer {
         // A table's own span is its header's: a key below it is found by where the key stands.
         let (key, _) = self.places.iter().find(|(_, place)| place.key == range.start)?;
         key.rsplit_once('.').map(|(table, _)| (table, None))
+    }
+
+    /// The key whose value begins on the line of a byte before it: for what is no TOML and so has no
+    /// places.
+    fn begun(&self, byte: usize) -> Option<&str> {
+        let (key, _) = self.text.get(..byte)?.rsplit('\n').next()?.split_once('=')?;
+        Some(key.trim())
     }
 
     /// Line and column of a byte, both from 1; columns are characters.

@@ -219,7 +219,7 @@ fn a_wrong_value_is_shown_with_what_would_be_valid() {
             "door = 0",
             "1:8: door = 0: invalid value: integer `0`: say a whole number from 1 to 65535",
         ),
-        ("mode = ", "1:8: string values must be quoted, expected literal string"),
+        ("mode = ", "1:8: in mode: string values must be quoted, expected literal string"),
     ] {
         let etc = Etc::new(&[("x.toml", text)]);
         assert_eq!(etc.error(), format!("x.toml:{error}"), "{text}");

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use zlink::Service;
 
 use super::connection::{Stream, converse};
-use super::{Caller, Interface, Listener};
+use super::{Caller, Interface, Listener, SocketError};
 
 /// How much the clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +49,25 @@ impl Default for Limits {
 const BREATH: Duration = Duration::from_secs(1);
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// Serves for ever; cancel it by dropping the future. It needs a single-threaded tokio runtime
+/// Serves for ever; cancel it by dropping the future. Where there is no socket it says so and serves
+/// nobody: a daemon that cannot be asked still does its work. It needs a single-threaded tokio runtime
 /// with I/O and time enabled. Each connection gets a clone of `service`, so clones share their
 /// state (`Rc<RefCell<…>>`, a channel); calls of two connections interleave where they await.
-pub async fn serve<S>(listener: Listener, service: S, interface: Interface, limits: Limits)
-where
+pub async fn serve<S>(
+    listener: Result<Listener, SocketError>,
+    service: S,
+    interface: Interface,
+    limits: Limits,
+) where
     S: Service<Stream> + Clone + 'static,
 {
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(guppy_event = "no-socket", "nobody can ask: {error}");
+            return std::future::pending().await;
+        }
+    };
     let tasks = LocalSet::new();
     let slots = Rc::new(Slots { limits, taken: RefCell::default() });
     let mut quiet = Quiet(None);
