@@ -163,6 +163,7 @@ fn what_is_no_call_of_ours_gets_an_error_or_the_door() {
             ("\"dev.guppy.Test.Nothing\",\"parameters\":{\"a\":1}", NO_METHOD),
             ("\"dev.guppy.Test.\"", NO_METHOD),
             ("\"Who\"", NO_METHOD),
+            ("\"dev.guppy.Test.N\\u006f\"", NO_METHOD),
             ("\"org.varlink.service.Nothing\"", NO_METHOD),
             // A placeholder in what zlink's macro makes: called, it would end the daemon.
             ("\"____DaemonUserMethodsUnused\"", NO_METHOD),

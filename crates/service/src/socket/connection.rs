@@ -5,6 +5,7 @@
 //! of a certain name, a placeholder of the code that its macro makes, ends the whole process. So
 //! the calls are looked at here before they reach that code.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -69,20 +70,24 @@ impl Interface {
     ) -> zlink::Result<Result<Call<M>, Refusal<'m>>> {
         #[derive(Deserialize)]
         struct Named<'a> {
-            method: &'a str,
+            #[serde(borrow)]
+            method: Cow<'a, str>,
         }
 
         let Named { method } = serde_json::from_slice(message)?;
         let Some((interface, name)) = method.rsplit_once('.') else {
-            return Ok(Err(Refusal::MethodNotFound { method: method.into() }));
+            return Ok(Err(Refusal::MethodNotFound { method }));
         };
         let known = match interface {
             "org.varlink.service" => &["GetInfo", "GetInterfaceDescription"],
             _ if interface == self.name => self.methods,
-            _ => return Ok(Err(Refusal::InterfaceNotFound { interface: interface.into() })),
+            _ => {
+                let interface = interface.to_owned().into();
+                return Ok(Err(Refusal::InterfaceNotFound { interface }));
+            }
         };
         if !known.contains(&name) {
-            return Ok(Err(Refusal::MethodNotFound { method: method.into() }));
+            return Ok(Err(Refusal::MethodNotFound { method }));
         }
         // serde's words for what is wrong with them are lost in the type that zlink's macro makes.
         let wrong = |_| Refusal::InvalidParameter { parameter: "parameters".into() };
