@@ -62,7 +62,9 @@ impl Layer {
     pub(super) fn check<T: DeserializeOwned>(&self) -> Result<(), Fault> {
         toml::from_str::<T>(&self.text).map(drop).map_err(|error| {
             let mut fault = self.fault(&error);
-            if let Some(words) = self.words_for::<T>(&error) {
+            if fault.what.contains(NO_WORD)
+                && let Some(words) = self.words_for::<T>(&error)
+            {
                 fault.what = fault.what.replace(NO_WORD, &format!("say one of {words}"));
             }
             fault

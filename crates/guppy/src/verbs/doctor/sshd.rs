@@ -46,7 +46,7 @@ fn asking() -> Command {
 /// Whether sshd names a place in a file; it may also lack its folder in /run, since it never ran
 /// on this boot.
 fn is_about_config(complaint: &str) -> bool {
-    complaint.contains(" line ") || complaint.contains("bad configuration option")
+    complaint.contains(" line ")
 }
 
 fn refused(complaint: &str) -> Finding {
