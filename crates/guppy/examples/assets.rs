@@ -2,7 +2,7 @@
 //! definition: `assets FOLDER` fills FOLDER/man and FOLDER/completions.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -18,6 +18,14 @@ fn main() -> io::Result<()> {
     fs::create_dir_all(&completions)?;
 
     clap_mangen::generate_to(Cli::command(), &man)?;
+    for page in fs::read_dir(&man)? {
+        let page = page?;
+        // What all verbs have in common, such as the exit status, is in the page of guppy itself.
+        if page.file_name() != "guppy.1" {
+            let mut file = fs::OpenOptions::new().append(true).open(page.path())?;
+            file.write_all(b".SH \"SEE ALSO\"\n.BR guppy (1)\n")?;
+        }
+    }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut Cli::command(), "guppy", &completions)?;
     }

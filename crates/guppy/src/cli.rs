@@ -20,8 +20,7 @@ pub use session::{Agents, AgentsVerb, New, SessionVerb, Setup};
     version,
     about = "What the guppy agents of this box do, and why",
     after_help = "Exit status: 0 done or already so; 1 failed, stderr says what and what to do; \
-                  2 wrong usage; 3 not healthy in time; 4 refused by policy.",
-    disable_help_subcommand = true
+                  2 wrong usage; 3 not healthy in time; 4 refused by policy."
 )]
 pub struct Cli {
     /// Print one JSON document, on failure {"error": "..."}
@@ -29,7 +28,7 @@ pub struct Cli {
     pub json: bool,
 
     /// Socket of the agent, instead of the one in /run/guppy
-    #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
     /// What to do.
@@ -56,6 +55,7 @@ pub enum Verb {
             the hold ends with it. If the hold cannot be placed the command is not run.\n\nThe \
             configuration bounds every hold (hold_at_most, 24 h by default). A hold survives a \
             restart of the agent and ends with the boot.",
+        override_usage = "guppy hold [OPTIONS] [DURATION] [-- COMMAND...]",
         after_help = "Examples:\n  guppy hold 4h --why \"demo for the board\"\n  guppy hold -- make -j8 \
             test\n  guppy hold 2h -- ./train.sh    whichever ends first"
     )]
@@ -67,9 +67,11 @@ pub enum Verb {
         id: u64,
     },
 
-    /// Is this box set up so that it can see work and stop itself?
-    #[command(long_about = "Is this box set up so that it can see work and stop itself?\n\nExits \
-        with 1 if something is bad. Run as root it sees a little more: what sshd really does.")]
+    /// Is this box set up so that its agents can do what they are for?
+    #[command(
+        long_about = "Is this box set up so that its agents can do what they are for?\n\nExits \
+        with 1 if something is bad. Run as root it sees a little more: what sshd really does."
+    )]
     Doctor,
 
     /// Sessions of agents.
@@ -138,6 +140,8 @@ mod tests {
     fn a_command_without_dashes_is_told_where_they_go() {
         let said = hold(&["make"]).expect_err("make is no duration");
         assert!(said.contains("guppy hold -- make"), "{said}");
+        let said = hold(&["make", "test"]).expect_err("two words are no duration");
+        assert!(said.contains("[-- COMMAND...]"), "{said}");
     }
 
     #[test]
