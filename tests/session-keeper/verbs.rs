@@ -107,6 +107,7 @@ fn a_person_keeps_an_agent_and_makes_every_mistake() {
             a_day(&it).context(release.name())?;
             mistakes(&it).context(release.name())?;
             reasons(&it).context(release.name())?;
+            the_whole_box(&it).context(release.name())?;
             without_a_keeper(&it).context(release.name())?;
         }
         Ok(())
@@ -252,10 +253,30 @@ fn reasons(it: &Desk) -> Result<()> {
     Ok(())
 }
 
+/// What `guppy status` and `guppy doctor` tell of the keeper, and what they say when it is gone.
+fn the_whole_box(it: &Desk) -> Result<()> {
+    let status = it.says("guppy status")?;
+    let line = status.lines().find(|line| line.starts_with("guppy-session-keeper@alice"));
+    let line = line.with_context(|| status.clone())?;
+    ensure!(line.contains("active (running)") && line.contains("1 waiting"), "{status}");
+    let doctor = it.alice("guppy doctor")?.stdout;
+    ensure!(
+        doctor.contains("guppy-session-keeper@alice.service is active and enabled"),
+        "{doctor}"
+    );
+    ensure!(!doctor.contains("guppy-idle-stopper is not installed"), "{doctor}");
+    Ok(())
+}
+
 fn without_a_keeper(it: &Desk) -> Result<()> {
     it.root("systemctl stop guppy-session-keeper@alice.socket guppy-session-keeper@alice.service")?;
     let listing = it.says("guppy ls")?;
     ensure!(listing.contains("a/limit") && listing.contains("parked"), "{listing}");
     ensure!(listing.contains("the keeper cannot be reached"), "{listing}");
-    it.fails("guppy stop a/dialog", 1, &["systemctl status guppy-session-keeper@"])
+    it.fails("guppy stop a/dialog", 1, &["systemctl status guppy-session-keeper@"])?;
+    let status = it.alice("guppy status")?;
+    ensure!(status.status == 1 && status.stdout.contains("its unit is inactive"), "{status:?}");
+    let doctor = it.alice("guppy doctor")?;
+    ensure!(doctor.status == 1 && doctor.stdout.contains("is inactive and enabled"), "{doctor:?}");
+    Ok(())
 }

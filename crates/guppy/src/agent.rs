@@ -1,4 +1,5 @@
-//! The agents of this box, and how one is asked. A later agent is one more entry in [`AGENTS`].
+//! The agents that a box has one of, and how one is asked. A later one is one more entry in
+//! [`AGENTS`]; of session keepers there is [one for each user](crate::keeper).
 
 use std::future::Future;
 use std::io;
@@ -31,7 +32,7 @@ pub const IDLE_STOPPER: Agent = Agent {
     socket: api::SOCKET,
 };
 
-/// All agents that there are, installed here or not.
+/// All of them, installed here or not.
 pub const AGENTS: [Agent; 1] = [IDLE_STOPPER];
 
 impl Agent {
@@ -95,7 +96,7 @@ impl Agent {
         let missing =
             matches!(&error, zlink::Error::Io(io) if io.kind() == io::ErrorKind::NotFound);
         let message = if missing && !self.is_installed() {
-            self.not_installed()
+            not_installed(self.package)
         } else {
             let error = match error {
                 zlink::Error::Io(io) => io.to_string(),
@@ -111,11 +112,6 @@ impl Agent {
         Failure::new(Code::Failed, message)
     }
 
-    /// What to say where its package is missing.
-    pub fn not_installed(&self) -> String {
-        format!("{} is not installed on this box: sudo apt install {0}", self.package)
-    }
-
     /// What to say when it closes the connection, or answers what this program does not know.
     fn speechless(&self, error: &zlink::Error) -> Failure {
         Failure::new(
@@ -127,6 +123,11 @@ impl Agent {
             ),
         )
     }
+}
+
+/// What to say where a package is missing.
+pub fn not_installed(package: &str) -> String {
+    format!("{package} is not installed on this box: sudo apt install {package}")
 }
 
 fn code(no: &api::Error) -> Code {

@@ -7,6 +7,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use crate::agent::DEADLINE;
 
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+
 /// A bus that could not be asked, in words.
 pub type Answer<T> = Result<T, String>;
 
@@ -56,7 +58,6 @@ impl Bus {
     /// # Errors
     /// systemd does not answer.
     pub async fn unit(&self, unit: &str) -> Answer<Unit> {
-        const SYSTEMD: &str = "org.freedesktop.systemd1";
         let reply = bounded(self.0.call_method(
             Some(SYSTEMD),
             "/org/freedesktop/systemd1",
@@ -78,6 +79,39 @@ impl Bus {
             sub: text("SubState").await?,
             file: text("UnitFileState").await?,
         })
+    }
+
+    /// The units that systemd has loaded whose names fit `pattern`, each with its ActiveState and
+    /// SubState, by name.
+    ///
+    /// # Errors
+    /// systemd does not answer.
+    pub async fn units(&self, pattern: &str) -> Answer<Vec<(String, (String, String))>> {
+        type Listed = (
+            String,
+            String,
+            String,
+            String,
+            String,
+            String,
+            OwnedObjectPath,
+            u32,
+            String,
+            OwnedObjectPath,
+        );
+        let every_state: [&str; 0] = [];
+        let reply = bounded(self.0.call_method(
+            Some(SYSTEMD),
+            "/org/freedesktop/systemd1",
+            Some("org.freedesktop.systemd1.Manager"),
+            "ListUnitsByPatterns",
+            &(every_state.as_slice(), [pattern].as_slice()),
+        ))
+        .await?;
+        let listed: Vec<Listed> = reply.body().deserialize().map_err(|e| e.to_string())?;
+        let mut units: Vec<_> = listed.into_iter().map(|unit| (unit.0, (unit.3, unit.4))).collect();
+        units.sort();
+        Ok(units)
     }
 
     /// The locks that somebody holds on shutdown, sleep and the like.

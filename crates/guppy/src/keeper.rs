@@ -1,6 +1,7 @@
 //! The user's session keeper, and how it is asked. Unlike the other agents of a box there is one
 //! for each user, and most verbs can tell something without it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,21 +9,25 @@ use std::time::Duration;
 use guppy_session_keeper::api::{self, Listing, SessionKeeper};
 use guppy_session_keeper::config::Config;
 use guppy_session_keeper::keeper::Keeper;
-use guppy_session_keeper::paths::{LIBEXEC, Paths};
+use guppy_session_keeper::paths::{LIBEXEC, Paths, user_name};
 use guppy_session_keeper::sense::Looker;
 use guppy_session_keeper::tmux::Tmux;
 use service::clock::Clock;
 use service::config::Live;
 use zlink::tokio::unix::{self, Connection};
 
-use crate::agent::DEADLINE;
+use crate::agent::{DEADLINE, not_installed};
+use crate::bus::{Answer, Bus};
 use crate::report::{Code, Failure};
+
+/// The name of its package, and of its units.
+pub const PACKAGE: &str = "guppy-session-keeper";
 
 /// How to see that it runs.
 const SEE: &str = "see: systemctl status guppy-session-keeper@$USER";
 
 /// What a user has forgotten for whom it never ran.
-const BEGIN: &str = "begin it: sudo systemctl enable --now guppy-session-keeper@$USER";
+pub const BEGIN: &str = "begin it: sudo systemctl enable --now guppy-session-keeper@$USER";
 
 /// The user's places; `socket` is the command line's.
 ///
@@ -40,6 +45,35 @@ pub fn paths(socket: Option<&Path>) -> Result<Paths, Failure> {
 /// Where the shim and the hook are.
 pub fn libexec() -> PathBuf {
     std::env::var_os(LIBEXEC).map_or_else(|| "/usr/libexec/guppy".into(), PathBuf::from)
+}
+
+/// Whether its package is installed on this box.
+pub fn is_installed() -> bool {
+    libexec().join("guppy-session-shim").exists()
+}
+
+/// The unit of this user's keeper, where the user has a name.
+pub fn own_unit() -> Option<String> {
+    user_name().ok().map(|user| format!("{PACKAGE}@{user}.service"))
+}
+
+/// The units of all users' keepers that systemd has loaded, with ActiveState and SubState.
+///
+/// # Errors
+/// There is no bus, or systemd does not answer.
+pub async fn units(bus: &Answer<Bus>) -> Answer<Vec<(String, (String, String))>> {
+    let bus = bus.as_ref().map_err(Clone::clone)?;
+    bus.units(&format!("{PACKAGE}@*.service")).await
+}
+
+/// How many sessions there are, and how they stand.
+pub fn summary(listing: &Listing) -> String {
+    let mut counts = BTreeMap::new();
+    for line in &listing.sessions {
+        *counts.entry(line.state.as_str()).or_insert(0) += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    if counts.is_empty() { "no sessions yet".to_owned() } else { counts.join(", ") }
 }
 
 /// Why there is no answer.
@@ -116,6 +150,14 @@ const fn code(no: &api::Error) -> Code {
     }
 }
 
+/// Nothing, where its package is installed.
+///
+/// # Errors
+/// It is not.
+pub fn installed() -> Result<(), Failure> {
+    if is_installed() { Ok(()) } else { Err(Failure::new(Code::Failed, not_installed(PACKAGE))) }
+}
+
 /// What the keeper knows; and where it is away, what this program sees itself, with a word on that.
 ///
 /// # Errors
@@ -184,6 +226,19 @@ pub async fn until(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_counted_by_how_they_stand() {
+        let listing = |states: &[&str]| Listing {
+            sessions: states
+                .iter()
+                .map(|state| api::SessionLine { state: (*state).to_owned(), ..Default::default() })
+                .collect(),
+            ..Default::default()
+        };
+        assert_eq!(summary(&listing(&["idle", "blocked", "idle"])), "1 blocked, 2 idle");
+        assert_eq!(summary(&listing(&[])), "no sessions yet");
+    }
 
     #[test]
     fn the_servers_pid_is_where_the_keeper_puts_it() {

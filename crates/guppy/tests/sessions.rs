@@ -15,9 +15,10 @@ struct User {
 impl User {
     fn new() -> Self {
         let user = Self { folder: tempfile::tempdir().unwrap() };
-        for folder in ["tmux", "shop", ".config/guppy/agents.d", ".claude"] {
+        for folder in ["tmux", "shop", ".config/guppy/agents.d", ".claude", "libexec"] {
             fs::create_dir_all(user.at(folder)).unwrap();
         }
+        fs::write(user.at("libexec/guppy-session-shim"), "").unwrap();
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../session-keeper/agents.d");
         for agent in ["claude.toml", "shell.toml"] {
             let to = user.at(".config/guppy/agents.d").join(agent);
@@ -50,6 +51,7 @@ impl User {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.at(""));
         command.env("GUPPY_SOCKET", self.at("none.sock")).env("TMUX_TMPDIR", self.at("tmux"));
+        command.env("GUPPY_LIBEXEC", self.at("libexec"));
         command.env("USER", "root").current_dir(self.at("shop"));
         command
     }
@@ -104,6 +106,18 @@ fn ls_works_without_a_keeper_and_says_so() {
     let listing = user.json(&["ls"]);
     assert_eq!(listing.pointer("/sessions/0/state").unwrap(), "due");
     assert_eq!(listing.get("git"), None);
+}
+
+#[test]
+fn without_the_package_every_verb_names_it() {
+    let user = User::new();
+    fs::remove_file(user.at("libexec/guppy-session-shim")).unwrap();
+    for words in [&["ls"][..], &["new", "shop/fix"], &["stop", "shop/fix"], &["agents"]] {
+        let output = user.guppy(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(said(&output).contains("sudo apt install guppy-session-keeper"), "{words:?}");
+    }
+    assert!(!user.at("shop+fix").exists());
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Listing {
 }
 
 /// One declared session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, introspect::Type)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, introspect::Type)]
 pub struct SessionLine {
     /// `PROJECT/BRANCH`.
     pub name: String,

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use guppy_session_keeper::api::SessionKeeper;
 use idle_stopper::api::IdleStopper;
 use serde::Serialize;
 
-use crate::agent::{AGENTS, Agent, IDLE_STOPPER};
-use crate::bus::{Bus, Unit};
+use crate::agent::{AGENTS, IDLE_STOPPER};
+use crate::bus::{Answer, Bus};
+use crate::keeper::{self, BEGIN};
 use crate::report::{Code, Failure, Report};
 use crate::table::{columns, printable};
 
@@ -17,8 +19,8 @@ struct Status {
 
 #[derive(Debug, Serialize)]
 struct Line {
-    /// Package and unit.
-    name: &'static str,
+    /// Package and unit; of an agent that each user has, with the user's name.
+    name: String,
     installed: bool,
     /// systemd's ActiveState and SubState; null where systemd was not asked or did not answer.
     active: Option<String>,
@@ -43,8 +45,10 @@ pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
         };
         let installed = agent.is_installed() || socket.is_some();
         let summary = if installed { summary(socket).await } else { Ok(None) };
-        agents.push(line(&agent, installed, unit, summary));
+        let state = unit.ok().map(|unit| (unit.active, unit.sub));
+        agents.push(line(agent.package.to_owned(), installed, state, summary));
     }
+    agents.extend(keepers(&bus).await);
     if agents.iter().all(|line| !line.installed) {
         return Err(Failure::new(Code::Failed, none_installed()));
     }
@@ -61,30 +65,58 @@ async fn summary(socket: Option<&Path>) -> Result<Option<String>, Failure> {
     Ok(Some(format!("{}: {}", explained.mode, explained.summary)))
 }
 
+/// The session keepers of all users. Only one's own gives an answer.
+async fn keepers(bus: &Answer<Bus>) -> Vec<Line> {
+    let name = |unit: &str| unit.trim_end_matches(".service").to_owned();
+    if !keeper::is_installed() {
+        return vec![line(keeper::PACKAGE.to_owned(), false, None, Ok(None))];
+    }
+    let own = keeper::own_unit();
+    let units = match keeper::units(bus).await {
+        // Without systemd's word one's own may still speak.
+        Err(_) => own.iter().map(|unit| (unit.clone(), None)).collect(),
+        Ok(units) if units.is_empty() => {
+            let nobody = Failure::new(Code::Failed, format!("it runs for nobody; {BEGIN}"));
+            return vec![line(keeper::PACKAGE.to_owned(), true, None, Err(nobody))];
+        }
+        Ok(units) => units.into_iter().map(|(unit, state)| (unit, Some(state))).collect::<Vec<_>>(),
+    };
+    let mut lines = Vec::new();
+    for (unit, state) in units {
+        let summary = if own.as_ref() == Some(&unit) { sessions().await } else { Ok(None) };
+        lines.push(line(name(&unit), true, state, summary));
+    }
+    lines
+}
+
+async fn sessions() -> Result<Option<String>, Failure> {
+    let paths = keeper::paths(None)?;
+    let listing = keeper::ask(&paths, async |mut keeper| keeper.list().await).await?;
+    Ok(Some(keeper::summary(&listing)))
+}
+
 fn line(
-    agent: &Agent,
+    name: String,
     installed: bool,
-    unit: Result<Unit, String>,
+    state: Option<(String, String)>,
     summary: Result<Option<String>, Failure>,
 ) -> Line {
-    let name = agent.package;
     let (summary, mut error) = match summary {
         Ok(summary) => (summary, None),
         Err(failure) => (None, Some(failure.message)),
     };
-    let unit = unit.ok();
-    if let Some(unit) = unit.as_ref().filter(|unit| installed && unit.active != "active") {
-        error = Some(format!(
-            "its unit is {} ({}); see: systemctl status {name}",
-            unit.active, unit.sub
-        ));
+    if let Some((active, sub)) =
+        state.as_ref().filter(|(active, _)| installed && active != "active")
+    {
+        error = Some(format!("its unit is {active} ({sub}); see: systemctl status {name}"));
     }
-    let (active, sub) = unit.map(|unit| (unit.active, unit.sub)).unzip();
+    let (active, sub) = state.unzip();
     Line { name, installed, active, sub, summary, error }
 }
 
 fn none_installed() -> String {
-    let packages: Vec<_> = AGENTS.iter().map(|agent| agent.package).collect();
+    let mut packages: Vec<_> = AGENTS.iter().map(|agent| agent.package).collect();
+    packages.push(keeper::PACKAGE);
     format!("no guppy agent is installed on this box: sudo apt install {}", packages.join(" "))
 }
 
@@ -98,7 +130,7 @@ fn text(agents: &[Line]) -> String {
                 (true, _, _) => "unit unknown".to_owned(),
             };
             let said = line.error.as_ref().or(line.summary.as_ref()).cloned().unwrap_or_default();
-            [line.name.to_owned(), state, printable(&said)]
+            [line.name.clone(), state, printable(&said)]
         })
         .collect();
     columns(&rows)
@@ -108,26 +140,25 @@ fn text(agents: &[Line]) -> String {
 mod tests {
     use super::*;
 
-    fn unit(active: &str, sub: &str) -> Result<Unit, String> {
-        Ok(Unit {
-            load: "loaded".to_owned(),
-            active: active.to_owned(),
-            sub: sub.to_owned(),
-            file: "enabled".to_owned(),
-        })
+    fn state(active: &str, sub: &str) -> Option<(String, String)> {
+        Some((active.to_owned(), sub.to_owned()))
+    }
+
+    fn name() -> String {
+        IDLE_STOPPER.package.to_owned()
     }
 
     #[test]
     fn an_agent_that_is_well_says_so_itself() {
         let summary = Ok(Some("stop: idle 3 min 20 s".to_owned()));
-        let line = line(&IDLE_STOPPER, true, unit("active", "running"), summary);
+        let line = line(name(), true, state("active", "running"), summary);
         assert_eq!(text(&[line]), "guppy-idle-stopper  active (running)  stop: idle 3 min 20 s\n");
     }
 
     #[test]
     fn an_agent_that_is_not_running_says_what_to_look_at() {
         let failure = Failure::new(Code::Failed, "cannot be reached");
-        let line = line(&IDLE_STOPPER, true, unit("failed", "failed"), Err(failure));
+        let line = line(name(), true, state("failed", "failed"), Err(failure));
         assert_eq!(
             text(&[line]),
             "guppy-idle-stopper  failed (failed)  its unit is failed (failed); see: systemctl \
@@ -137,8 +168,7 @@ mod tests {
 
     #[test]
     fn without_a_bus_the_agent_still_speaks() {
-        let line =
-            line(&IDLE_STOPPER, true, Err("no bus".to_owned()), Ok(Some("stop: idle".to_owned())));
+        let line = line(name(), true, None, Ok(Some("stop: idle".to_owned())));
         assert_eq!(line.error, None);
         assert_eq!(text(&[line]), "guppy-idle-stopper  unit unknown  stop: idle\n");
     }

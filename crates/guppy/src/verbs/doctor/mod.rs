@@ -1,16 +1,19 @@
-//! `guppy doctor`: is this box set up so that it can see work and stop itself? Each finding says
+//! `guppy doctor`: is this box set up so that its agents can do what they are for? Each finding says
 //! what was found, and where it is not good, what to do.
 
 use std::path::Path;
 
 use serde::Serialize;
 
+use crate::agent::IDLE_STOPPER;
 use crate::bus::Bus;
+use crate::keeper;
 use crate::report::{Code, Failure, Report};
 use crate::table::{columns, printable};
 
 mod agent;
 mod machine;
+mod session_keeper;
 mod sshd;
 
 /// How good a finding is.
@@ -21,7 +24,7 @@ enum Verdict {
     Ok,
     /// It works, but not as well, or not as somebody may expect.
     Warn,
-    /// This box will not see work, or will not stop.
+    /// An agent will not do what it is for: the box will not stop, or nothing is resumed.
     Bad,
     /// Nothing on this box can tell.
     Unseen,
@@ -68,15 +71,23 @@ struct Findings {
 /// None but a report that cannot be written as JSON.
 pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
     let bus = Bus::connect().await;
-    let mut checks = agent::look(&bus, socket).await;
+    let mut checks = Vec::new();
+    // A control plane shall not stop itself, so there is nothing wrong with it when it cannot.
+    let stops = socket.is_some() || IDLE_STOPPER.is_installed() || !keeper::is_installed();
+    if stops {
+        checks.extend(agent::look(&bus, socket).await);
+    }
+    checks.extend(session_keeper::look(&bus).await);
     checks.extend(machine::look(&bus).await);
-    checks.push(sshd::look());
-    checks.push(Finding::unseen(
-        "launch template",
-        "cannot be seen from here",
-        "make sure that InstanceInitiatedShutdownBehavior is \"stop\": with \"terminate\" a \
-         power-off deletes the instance",
-    ));
+    if stops {
+        checks.push(sshd::look());
+        checks.push(Finding::unseen(
+            "launch template",
+            "cannot be seen from here",
+            "make sure that InstanceInitiatedShutdownBehavior is \"stop\": with \"terminate\" a \
+             power-off deletes the instance",
+        ));
+    }
 
     let healthy = checks.iter().all(|finding| finding.verdict != Verdict::Bad);
     let mut report = Report::new(text(&checks), &Findings { healthy, checks })?;

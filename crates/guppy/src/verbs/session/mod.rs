@@ -8,7 +8,7 @@ use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
 
 use crate::cli::SessionVerb;
-use crate::keeper::{ask, paths, until};
+use crate::keeper::{ask, installed, paths, until};
 use crate::report::{Failure, Report};
 use crate::table::printable;
 use crate::verbs::wait_for;
@@ -30,6 +30,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// # Errors
 /// What it could not do.
 pub fn run(socket: Option<&Path>, verb: SessionVerb) -> Result<Report, Failure> {
+    installed()?;
     let paths = paths(socket)?;
     match verb {
         SessionVerb::New(new) => wait_for(new::run(&paths, *new)),
