@@ -177,8 +177,11 @@ fn what_is_no_call_of_ours_gets_an_error_or_the_door() {
             let message = format!("{{\"method\":{method}}}\0");
             let reply = call(&mut client, message.as_bytes()).await.expect(method);
             assert!(reply.contains(error), "{method}: {reply}");
-            // The connection is as good as before.
-            call(&mut client, WHO).await.expect(method);
+            // The connection is as good as before; and who wants no answer gets none to a mistake.
+            let silent = format!("{{\"oneway\":true,\"method\":{method}}}\0");
+            client.write_all(silent.as_bytes()).await.unwrap();
+            let next = call(&mut client, WHO).await.expect(method);
+            assert!(next.contains("\"uid\""), "{method}: {next}");
         }
         for message in
             ["{\"method\":1}\0", "GET / HTTP/1.0\r\n\r\n\0", "\0", "\0\0\0", "\u{1b}[2J\0"]

@@ -37,8 +37,10 @@ pub(super) async fn converse<S: Service<Stream>>(
     let mut connection = Connection::new(Stream { socket: Rc::clone(&socket), caller, limits });
     let mut incoming = Incoming { socket, limits, bytes: Vec::new() };
     while let Some(message) = incoming.message().await? {
-        let call = match interface.call::<S::MethodCall<'_>>(&message)? {
+        let header: Header<'_> = serde_json::from_slice(&message)?;
+        let call = match interface.call::<S::MethodCall<'_>>(&header, &message) {
             Ok(call) => call,
+            Err(_) if header.oneway => continue,
             Err(refusal) => {
                 connection.send_error(&refusal, Vec::new()).await?;
                 continue;
@@ -59,39 +61,40 @@ pub(super) async fn converse<S: Service<Stream>>(
     Ok(())
 }
 
+/// What every call has.
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    /// No answer is wanted, not even to what goes wrong.
+    #[serde(default)]
+    oneway: bool,
+}
+
 impl Interface {
     /// The call that a message makes, or why it makes none.
-    ///
-    /// # Errors
-    /// The message is no call at all.
     fn call<'m, M: Deserialize<'m>>(
         self,
+        header: &Header<'m>,
         message: &'m [u8],
-    ) -> zlink::Result<Result<Call<M>, Refusal<'m>>> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            #[serde(borrow)]
-            method: Cow<'a, str>,
-        }
-
-        let Named { method } = serde_json::from_slice(message)?;
+    ) -> Result<Call<M>, Refusal<'m>> {
+        let method = header.method.clone();
         let Some((interface, name)) = method.rsplit_once('.') else {
-            return Ok(Err(Refusal::MethodNotFound { method }));
+            return Err(Refusal::MethodNotFound { method });
         };
         let known = match interface {
             "org.varlink.service" => &["GetInfo", "GetInterfaceDescription"],
             _ if interface == self.name => self.methods,
             _ => {
-                let interface = interface.to_owned().into();
-                return Ok(Err(Refusal::InterfaceNotFound { interface }));
+                return Err(Refusal::InterfaceNotFound { interface: interface.to_owned().into() });
             }
         };
         if !known.contains(&name) {
-            return Ok(Err(Refusal::MethodNotFound { method }));
+            return Err(Refusal::MethodNotFound { method });
         }
         // serde's words for what is wrong with them are lost in the type that zlink's macro makes.
-        let wrong = |_| Refusal::InvalidParameter { parameter: "parameters".into() };
-        Ok(serde_json::from_slice(message).map_err(wrong))
+        serde_json::from_slice(message)
+            .map_err(|_| Refusal::InvalidParameter { parameter: "parameters".into() })
     }
 }
 
