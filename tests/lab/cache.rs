@@ -20,7 +20,8 @@ pub fn folder() -> Result<PathBuf> {
 
 /// The folder `kind-key` of the cache, made by `build` if it is not there.
 ///
-/// Two tests, even of two processes, that ask at once get one build: the second waits. What is
+/// Two tests, even of two processes, that ask at once get one build: the second waits. What was made
+/// by half is never given out. What nobody has asked for in a day goes when its kind is made anew.
 pub fn folder_of(kind: &str, key: u64, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let base = folder()?;
     let ready = base.join(format!("{kind}-{key:016x}"));
