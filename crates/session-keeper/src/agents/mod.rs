@@ -125,6 +125,11 @@ pub struct Input {
     pub ready: Ready,
     /// With `ready = "screen"`: what the last line of its screen begins with.
     pub screen: Vec<String>,
+    /// With `ready = "hooks"`: what its screen shows when it takes text. Read only as long as no hook
+    /// has spoken since its start: some agents say nothing before their first turn.
+    pub shown: Vec<String>,
+    /// See `shown`: what it shows while it works.
+    pub busy: Vec<String>,
     /// Keys that clear its input line, as tmux names them.
     pub clear: Vec<String>,
     /// It takes a pasted text between brackets (`ESC [ 200 ~`), newlines included, as one.
@@ -147,10 +152,13 @@ pub struct Dialog {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
-    /// The agent's settings, JSON; empty: it has none.
+    /// The agent's settings, JSON, or the file of `plugin`; empty: it has none.
     pub file: String,
     /// The events to be told of.
     pub events: Vec<String>,
+    /// For an agent that takes plugins and no commands: the whole text of one, whose first line says
+    /// whose it is. `{hook}` stands for the path of our hook's program, quoted as in JSON.
+    pub plugin: String,
 }
 
 impl Agent {

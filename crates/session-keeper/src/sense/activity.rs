@@ -3,7 +3,7 @@
 //! its hooks.
 //!
 //! A screen is read only for what agents have no other word for: known dialogs, and the prompt of
-//! agents that have neither registry nor hooks.
+//! agents that have neither registry nor hooks, or whose hooks have not spoken yet.
 
 use super::{Activity, Own, open_file, registry};
 use crate::agents::{Agent, Ready};
@@ -70,7 +70,8 @@ pub(super) fn own(
 pub(super) fn wants_screen(agent: &Agent, activity: &Activity) -> bool {
     match activity {
         Activity::Starting | Activity::Unknown => {
-            !agent.dialogs.is_empty() || agent.input.ready == Ready::Screen
+            let input = &agent.input;
+            !agent.dialogs.is_empty() || input.ready == Ready::Screen || !input.shown.is_empty()
         }
         Activity::Idle | Activity::Working | Activity::Waiting(_) => false,
     }
@@ -83,10 +84,14 @@ pub(super) fn by_screen(agent: &Agent, activity: Activity, screen: &str) -> Acti
     }
     let last = screen.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let ready = |prompt: &String| last.trim_end() == prompt.trim_end();
-    match agent.input.ready == Ready::Screen && agent.input.screen.iter().any(ready) {
-        true => Activity::Idle,
-        false => activity,
-    }
+    let input = &agent.input;
+    let shows = |texts: &[String]| texts.iter().any(|text| screen.contains(text));
+    let is_ready = match input.ready {
+        Ready::Screen => input.screen.iter().any(ready),
+        Ready::Hooks => shows(&input.shown) && !shows(&input.busy),
+        Ready::Registry | Ready::Always => false,
+    };
+    if is_ready { Activity::Idle } else { activity }
 }
 
 /// What the dialog asks that stands on a screen, if it is a known one.
@@ -127,6 +132,19 @@ mod tests {
         let working = by_screen(&aider, Activity::Starting, "> do it\nThinking\n");
         assert_eq!(working, Activity::Starting);
         assert!(!wants_screen(&shipped("shell"), &Activity::Unknown));
+    }
+
+    #[test]
+    fn an_agent_whose_hooks_have_not_spoken_yet_is_ready_when_it_shows_it() {
+        let opencode = shipped("opencode");
+        let drawn = " Ask anything\n\n   tab agents  ctrl+p commands\n ~/work\n";
+        assert!(wants_screen(&opencode, &Activity::Unknown));
+        assert_eq!(by_screen(&opencode, Activity::Unknown, drawn), Activity::Idle);
+        assert_eq!(by_screen(&opencode, Activity::Unknown, "\n"), Activity::Unknown);
+        let works = format!("{drawn} esc interrupt");
+        assert_eq!(by_screen(&opencode, Activity::Unknown, &works), Activity::Unknown);
+        // What hooks say is known without its screen.
+        assert!(!wants_screen(&opencode, &Activity::Working));
     }
 
     #[test]
