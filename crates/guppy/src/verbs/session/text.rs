@@ -40,8 +40,21 @@ pub(super) async fn logs(paths: &Paths, name: &SessionName, lines: u32) -> Resul
     let screen = tmux(&listing).run(&[&capture]).await;
     let screen = screen.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     // capture-pane gives text without escape sequences.
-    let shown = format!("{}\n", screen.trim_end());
+    let screen = closed_up(&screen);
+    let shown = format!("{screen}\n");
     Report::new(shown, &json!({ "name": text, "text": screen }))
+}
+
+/// tmux writes the line that says how a pane died at the foot of its screen: between it and what the
+/// agent said last there is nothing to read.
+fn closed_up(screen: &str) -> String {
+    let screen = screen.trim_end();
+    match screen.rsplit_once('\n') {
+        Some((said, last)) if last.starts_with("Pane is dead") => {
+            format!("{}\n{last}", said.trim_end())
+        }
+        _ => screen.to_owned(),
+    }
 }
 
 /// Gives text to an agent.
@@ -76,4 +89,18 @@ pub(super) async fn send(
     let sent = async |mut keeper: Connection| keeper.send(&session, &text).await;
     ask_within(SENT_WITHIN, paths, sent).await?;
     Report::new(format!("{name} has it\n"), &json!({ "name": session, "sent": true }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_of_a_dead_pane_has_no_gap() {
+        let dead = "$ make\n\nfailed\n\n\n\nPane is dead (status 2, Sat Nov 21 21:00:00 2026)\n";
+        let shown = "$ make\n\nfailed\nPane is dead (status 2, Sat Nov 21 21:00:00 2026)";
+        assert_eq!(closed_up(dead), shown);
+        assert_eq!(closed_up("a\n\n\nb\n\n"), "a\n\n\nb");
+        assert_eq!(closed_up(""), "");
+    }
 }
