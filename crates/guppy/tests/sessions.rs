@@ -92,6 +92,28 @@ fn new_makes_the_worktree_and_the_file_and_may_be_said_again() {
 }
 
 #[test]
+fn a_repository_without_commits_is_told_what_it_lacks() {
+    let user = User::new();
+    fs::create_dir(user.at("empty")).unwrap();
+    let git = |words: &[&str]| {
+        let mut command = user.command("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(words);
+        assert!(command.current_dir(user.at("empty")).status().unwrap().success());
+    };
+    git(&["init", "-q", "-b", "main", "."]);
+    let empty = user.at("empty");
+    let new = ["new", "empty/fix", "--repository", empty.to_str().unwrap()];
+    let output = user.guppy(&new);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let remedy = format!("git -C {} commit --allow-empty -m begin", empty.display());
+    assert!(said(&output).contains(&remedy), "{output:?}");
+    assert!(!user.at(".config/guppy/sessions.d/empty+fix.toml").exists());
+    // As it says.
+    git(&["commit", "-q", "--allow-empty", "-m", "begin"]);
+    assert!(user.guppy(&new).status.success());
+}
+
+#[test]
 fn ls_works_without_a_keeper_and_says_so() {
     let user = User::new();
     assert!(said(&user.guppy(&["ls"])).contains("no sessions yet: guppy new"));

@@ -134,6 +134,17 @@ async fn declare(new: &New) -> Result<Intent, Failure> {
         None => beside(&repository, &new.name.file_stem()),
     };
     if !intent.worktree.is_dir() {
+        // A branch begins at a commit: git's own words for a repository without any say none of this.
+        if git(&repository, &["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]).await.is_err() {
+            let at = repository.display();
+            return Err(Failure::new(
+                Code::Failed,
+                format!(
+                    "{at} has no commit yet that a branch could begin from: make one \
+                     (git -C {at} commit --allow-empty -m begin), then say this again"
+                ),
+            ));
+        }
         add(&repository, &intent.worktree, new.name.branch()).await.map_err(|why| {
             // After what git says of its own work.
             let why = why.lines().last().unwrap_or_default();
