@@ -29,6 +29,9 @@ pub struct Launch {
     /// The agent's command. The first word is looked up in the PATH of a login and interactive
     /// shell.
     pub argv: Vec<String>,
+    /// Where the program itself may be, below a `node_modules`, where that word is npm's launcher.
+    #[serde(default)]
+    pub native: Vec<String>,
     /// Where it starts; it must be there.
     pub cwd: PathBuf,
     /// Files of `KEY=value` lines, mode 0600, this user's own.

@@ -128,6 +128,7 @@ impl Starter<'_> {
             agent: intent.agent.clone(),
             conversation: start.conversation.as_ref().map(ToString::to_string),
             argv: words(command, &intent.argv, places),
+            native: agent.native(),
             cwd: intent.worktree.clone(),
             env_files: intent.env_files.clone(),
             env,

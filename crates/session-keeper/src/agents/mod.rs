@@ -59,6 +59,9 @@ pub struct Agent {
     pub start: Vec<String>,
     /// The command that goes on with a conversation; empty: the same as `start`.
     pub resume: Vec<String>,
+    /// Where below `node_modules` the program itself is that npm's launcher would start: `{arch}` is
+    /// Node's name of this machine's kind (x64, arm64), `{machine}` the kernel's (x86_64, aarch64).
+    pub native: Vec<String>,
     /// Variables that are no secrets.
     pub env: BTreeMap<String, String>,
     /// `host:port` that must accept a connection before a start; empty: none is asked.
@@ -162,6 +165,18 @@ pub struct Hooks {
 }
 
 impl Agent {
+    /// `native`, on this machine.
+    pub fn native(&self) -> Vec<String> {
+        let machine = std::env::consts::ARCH;
+        let arch = match machine {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let fill = |place: &String| place.replace("{arch}", arch).replace("{machine}", machine);
+        self.native.iter().map(fill).collect()
+    }
+
     /// The command that goes on with a conversation.
     pub fn resume(&self) -> &[String] {
         if self.resume.is_empty() { &self.start } else { &self.resume }

@@ -92,9 +92,6 @@ pub(super) fn secrets(launch: &Launch, paths: &Paths) -> Result<Vec<(String, Str
 /// The program of an argument list: a path, from the folder where it will run, or a name in
 /// `PATH`.
 pub(super) fn program(first: &str, variables: &Variables, cwd: &Path) -> Result<PathBuf, Refusal> {
-    let runs = |path: &Path| {
-        path.is_file() && accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
-    };
     if first.contains('/') {
         let path = cwd.join(first);
         return if runs(&path) {
@@ -114,6 +111,11 @@ pub(super) fn program(first: &str, variables: &Variables, cwd: &Path) -> Result<
                  ~/.config/guppy/agents.d)"
             ))
         })
+}
+
+/// Whether this user may run it.
+pub(super) fn runs(path: &Path) -> bool {
+    path.is_file() && accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 #[cfg(test)]

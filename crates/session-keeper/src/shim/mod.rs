@@ -33,6 +33,7 @@ mod env_file;
 mod environment;
 mod lock;
 mod login;
+mod native;
 mod signals;
 mod spawn;
 mod start;

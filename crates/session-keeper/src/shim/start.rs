@@ -17,7 +17,7 @@ use super::login::{self, Answer};
 use super::signals::Signals;
 use super::terminal::Terminal;
 use super::watch::{Ended, Watch};
-use super::{REFUSED, Refusal, end, spawn};
+use super::{REFUSED, Refusal, end, native, spawn};
 use crate::cgroup::{Group, Tree};
 use crate::conversation::Conversation;
 use crate::launch::Launch;
@@ -83,7 +83,8 @@ impl Shim<'_> {
         let mut variables = self.environment(&group)?;
         environment::add(&mut variables, &launch, secrets)?;
         let first = launch.argv.first().map_or("", String::as_str);
-        let program = environment::program(first, &variables, &launch.cwd)?;
+        let found = environment::program(first, &variables, &launch.cwd)?;
+        let program = native::of(found, &launch.native);
         let server = server();
         let terminal = Terminal::of_stdin();
         let agent = self.spawn(&launch, &program, variables, &group)?;

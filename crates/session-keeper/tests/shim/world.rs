@@ -194,6 +194,7 @@ impl World {
     /// A launch in the home's worktree, of an agent without a conversation.
     pub(crate) fn launch(&self, name: &str, argv: &[&str]) -> Launch {
         Launch {
+            native: Vec::new(),
             version: guppy_session_keeper::launch::VERSION,
             name: name.to_owned(),
             agent: "fake".to_owned(),
