@@ -1,6 +1,7 @@
 //! What the loop and the Varlink service share: what is declared, what was learned, what was last
 //! seen. Everything else is read anew in each look.
 
+mod aside;
 pub mod hear;
 mod listing;
 mod shown;
@@ -242,6 +243,8 @@ impl Keeper {
                 _ => {}
             }
         }
+        let places = self.looker.places(name, &self.looker.home, None);
+        aside::put_aside(self.folders.read()?.values().flatten(), places)?;
         self.learned.remove(name);
         if let Reading::Known(tree) = &self.looker.tree
             && let Err(error) = tree.agent(name).remove()

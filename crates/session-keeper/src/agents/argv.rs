@@ -82,6 +82,13 @@ pub fn words(command: &[String], own: &[String], places: Places<'_>) -> Vec<Stri
     words
 }
 
+/// The files that are one session's own, by the words of its agent's command: a history in the
+/// keeper's folder.
+pub fn own_files(agent: &super::Agent, places: Places<'_>) -> Vec<String> {
+    let own = |word: &&String| word.starts_with("{state}/") && word.contains("{name}");
+    agent.start.iter().filter(own).map(|word| fill(word, places)).collect()
+}
+
 fn value(name: &str, places: Places<'_>) -> String {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     match name {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use service::config::{self, Invalid, Validate};
 
-pub use argv::{Places, fill, words};
+pub use argv::{Places, fill, own_files, words};
 pub use exit::{Exit, Meaning, meaning, reset_of};
 
 use crate::conversation::Shape;
