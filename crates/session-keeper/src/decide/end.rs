@@ -130,7 +130,11 @@ impl Case<'_> {
         match meaning(&self.agent.exits, code, screen) {
             Meaning::Clean => End::Stay(Stop::Exited),
             Meaning::NotFound if self.can_have_missed(code, now) => End::NotFound,
-            Meaning::Busy => End::Busy(format!("its agent says so{}", last())),
+            // Whoever has it open is seen before a start, as a rule. Who is not may have it open for
+            // days: it is not asked again and again.
+            Meaning::Busy => {
+                End::Park(format!("its conversation is open elsewhere: end that{}", last()), None)
+            }
             Meaning::Limit => match reset_of(screen) {
                 // The keeper was away, or the box; or the words are those of an earlier limit. Where
                 // it is not over, it says so again.

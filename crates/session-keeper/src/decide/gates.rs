@@ -42,6 +42,9 @@ impl Round<'_> {
 
     /// One process a conversation.
     fn nobody_else(&self, case: &Case<'_>) -> Result<(), Shut> {
+        if let Some(pid) = case.seen.twin {
+            return Err(Box::new((open_in(pid), None)));
+        }
         let Some(id) = &case.learned.conversation else { return Ok(()) };
         let agent = &case.intent.agent;
         if let Some(other) = self.taken.get(&(agent.clone(), id.clone()))
@@ -62,13 +65,7 @@ impl Round<'_> {
                 && holder.session.as_ref() != Some(case.name)
         });
         match twin {
-            Some(twin) => {
-                let why = format!(
-                    "its conversation is open in process {}: end that, and it goes on here",
-                    twin.pid
-                );
-                Err(Box::new((Standing::due(why), None)))
-            }
+            Some(twin) => Err(Box::new((open_in(twin.pid), None))),
             None => Ok(()),
         }
     }
@@ -130,6 +127,12 @@ impl Round<'_> {
             Reading::Unknown(why) => Err(Box::new((Standing::unknown(why.clone()), None))),
         }
     }
+}
+
+fn open_in(pid: u32) -> Standing {
+    Standing::due(format!(
+        "its conversation is open in process {pid}: end that, and it goes on here"
+    ))
 }
 
 fn worktree(case: &Case<'_>) -> Result<(), Shut> {

@@ -1,6 +1,7 @@
 //! One look at everything: the server and its panes, and of each declared session its cgroup, its
 //! report, its worktree, its transcript and what its agent says.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::panes::{self, AnyPane, Panes};
+use super::twins::Processes;
 use super::{
     Activity, Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity,
     registry,
@@ -97,6 +99,7 @@ impl Looker {
             Reading::Known(panes) => panes.of_agents(),
             Reading::Unknown(_) => BTreeMap::new(),
         };
+        let processes = OnceCell::new();
         let mut seen = BTreeMap::new();
         let mut reports = BTreeMap::new();
         for (name, session) in sessions {
@@ -109,7 +112,11 @@ impl Looker {
             if let Reading::Known(Some(report)) = &report {
                 reports.insert(name.clone(), report.clone());
             }
-            let one = self.one(name, session, pane, report, taken).await;
+            let mut one = self.one(name, session, pane, report, taken).await;
+            if wants_start(session, &one) {
+                let processes = processes.get_or_init(Processes::read);
+                one.twin = self.twin(name, session, processes);
+            }
             seen.insert(name.clone(), one);
         }
         let server = match &panes {
@@ -154,6 +161,7 @@ impl Looker {
             populated: self.populated(name),
             report: read_as(report, &session.agent),
             worktree: is_folder(&session.intent.worktree),
+            twin: None,
             transcript: self.transcript(name, session),
             fresh: fresh(session, &pane),
             own: own_of(own, &session.agent),
@@ -161,6 +169,12 @@ impl Looker {
             screen,
             pane,
         }
+    }
+
+    fn twin(&self, name: &SessionName, session: &Watched, all: &Processes) -> Option<u32> {
+        let id = session.learned.conversation.as_ref();
+        let places = self.places(name, &session.intent.worktree, id);
+        all.twin(name, &session.agent, &self.home, id, places)
     }
 
     /// What the agent in a living pane does at this moment, for whoever is about to type into it.
@@ -227,7 +241,7 @@ impl Looker {
             conversation,
             home: &self.home,
             state: &self.paths.state,
-            worktree,
+            worktree: is_folder(&session.intent.worktree),
             shell: &self.shell,
             pid: None,
         }
@@ -346,6 +360,14 @@ fn own_of(own: Own, agent: &Agent) -> Own {
         IdSource::Session => Own { conversation: None, ..own },
         IdSource::Given | IdSource::Learned => own,
     }
+}
+
+/// Whether it may be started by this look, in a conversation of which no registry tells.
+fn wants_start(session: &Watched, seen: &Seen) -> bool {
+    let learned = &session.learned;
+    let lives = matches!(&seen.pane, Reading::Known(Some(pane)) if !pane.dead);
+    let rests = learned.stopped.is_some() || learned.parked.is_some();
+    !lives && !rests && session.agent.registry.file.is_empty()
 }
 
 /// A new id, for an agent that may begin a conversation now.

@@ -10,6 +10,7 @@ mod open_file;
 mod panes;
 mod provider;
 mod registry;
+mod twins;
 
 use std::collections::BTreeMap;
 
@@ -137,6 +138,9 @@ pub struct Seen {
     pub report: Reading<Option<Report>>,
     /// Whether its worktree is a folder that is there.
     pub worktree: Reading<bool>,
+    /// A process that somebody has started by hand in its conversation, where its agent has no
+    /// registry to say so.
+    pub twin: Option<u32>,
     /// Whether the transcript of its conversation is there; None: its agent has none to look for.
     pub transcript: Reading<Option<bool>>,
     /// What its agent says.

@@ -12,15 +12,25 @@ use crate::conversation::{Conversation, Shape};
 const UUID: usize = 36;
 
 /// The one conversation that the agent of this process is in; None: it is not known, or there are
-/// two. npm's agents are the child of a launcher; what they start themselves is not looked at.
+/// two.
 pub(super) fn conversation(agent: &Agent, home: &Path, pid: u32) -> Option<Conversation> {
+    let mut found = ids(agent, home, pid);
+    match found.len() {
+        1 => found.pop_first(),
+        _ => None,
+    }
+}
+
+/// All whose files the agent of this process holds open. npm's agents are the child of a launcher;
+/// what they start themselves is not looked at.
+pub(super) fn ids(agent: &Agent, home: &Path, pid: u32) -> BTreeSet<Conversation> {
     let rules = &agent.conversation;
     if rules.open_file.is_empty() {
-        return None;
+        return BTreeSet::new();
     }
     // As the kernel shows it: without symbolic links.
-    let folder = rules.open_file.replace("{home}", home.to_str()?);
-    let folder = fs::canonicalize(folder).ok()?;
+    let folder = rules.open_file.replace("{home}", &home.to_string_lossy());
+    let Ok(folder) = fs::canonicalize(folder) else { return BTreeSet::new() };
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.unwrap_or_default();
     let pids = children.split_whitespace().filter_map(|child| child.parse().ok());
@@ -31,10 +41,7 @@ pub(super) fn conversation(agent: &Agent, home: &Path, pid: u32) -> Option<Conve
         let below = open.filter(|path| path.starts_with(&folder));
         found.extend(below.filter_map(|path| id_of(&path, &rules.open_file_ends, rules.shape)));
     }
-    match found.len() {
-        1 => found.pop_first(),
-        _ => None,
-    }
+    found
 }
 
 /// The id at the end of a file's name.

@@ -120,7 +120,7 @@ fn entry(agent: &Agent, pid: u32, value: &Value) -> Entry {
 }
 
 /// The session in whose cgroup a process is.
-fn session_of(pid: u32) -> Option<SessionName> {
+pub(super) fn session_of(pid: u32) -> Option<SessionName> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let way = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     let stem = way.split('/').find_map(|part| part.strip_prefix("agent-"))?;
