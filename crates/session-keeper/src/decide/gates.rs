@@ -137,6 +137,16 @@ fn open_in(pid: u32) -> Standing {
 
 fn worktree(case: &Case<'_>) -> Result<(), Shut> {
     let (intent, name) = (case.intent, case.name);
+    if let (Reading::Known(false), Some(point)) = (&case.seen.worktree, &case.seen.unmounted) {
+        // It is late, and not gone: another one beneath it would be hidden by the mount, and git
+        // would have two.
+        let why = format!(
+            "{} is not there: waits for {} to be mounted",
+            intent.worktree.display(),
+            point.display()
+        );
+        return Err(Box::new((Standing::due(why), None)));
+    }
     match &case.seen.worktree {
         Reading::Known(true) => Ok(()),
         Reading::Unknown(why) => Err(Box::new((Standing::unknown(why.clone()), None))),

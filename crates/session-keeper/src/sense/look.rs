@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::panes::{self, AnyPane, Panes};
 use super::twins::Processes;
 use super::{
-    Activity, Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity,
+    Activity, Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity, mounts,
     registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
@@ -157,10 +157,13 @@ impl Looker {
             }
             _ => {}
         }
+        let worktree = is_folder(&session.intent.worktree);
+        let missing = worktree == Reading::Known(false);
         Seen {
             populated: self.populated(name),
             report: read_as(report, &session.agent),
-            worktree: is_folder(&session.intent.worktree),
+            worktree,
+            unmounted: missing.then(|| mounts::missing_above(&session.intent.worktree)).flatten(),
             twin: None,
             transcript: self.transcript(name, session),
             fresh: fresh(session, &pane),
@@ -241,7 +244,7 @@ impl Looker {
             conversation,
             home: &self.home,
             state: &self.paths.state,
-            worktree: is_folder(&session.intent.worktree),
+            worktree,
             shell: &self.shell,
             pid: None,
         }

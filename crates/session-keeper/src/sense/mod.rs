@@ -6,6 +6,7 @@
 
 mod activity;
 mod look;
+mod mounts;
 mod open_file;
 mod panes;
 mod provider;
@@ -13,6 +14,7 @@ mod registry;
 mod twins;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use service::clock::Boottime;
 
@@ -138,6 +140,8 @@ pub struct Seen {
     pub report: Reading<Option<Report>>,
     /// Whether its worktree is a folder that is there.
     pub worktree: Reading<bool>,
+    /// The mount point above a worktree that is not there: declared, and not mounted.
+    pub unmounted: Option<PathBuf>,
     /// A process that somebody has started by hand in its conversation, where its agent has no
     /// registry to say so.
     pub twin: Option<u32>,

@@ -1,9 +1,10 @@
-//! What a start waits for that is not the session's own: a twin.
+//! What a start waits for that is not the session's own: a twin, a mount that is late.
 
 use std::time::Duration;
 
 use super::world::{World, name};
 use crate::decide::State;
+use crate::intent::OnMissing;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,4 +39,29 @@ fn an_agent_that_says_its_conversation_is_open_elsewhere_is_parked() {
     assert_eq!((world.starts_of("a/0"), world.state("a/0")), (1, State::Parked));
     let why = world.why("a/0");
     assert!(why.contains("open elsewhere") && why.contains("guppy start a/0"), "{why}");
+}
+
+#[test]
+fn a_worktree_beneath_a_mount_that_is_late_is_never_made_again() {
+    for on_missing in [OnMissing::Recreate, OnMissing::Block] {
+        let mut world = World::new("claude", 1);
+        world.intend(|intent| {
+            intent.on_missing = on_missing;
+            intent.repository = Some("/home/alice/repository".into());
+        });
+        world.pass(MINUTE);
+        world.power_cut();
+        let place = world.place("a/0");
+        place.worktree = false;
+        place.unmounted = Some("/home/alice".into());
+        world.pass(HOUR);
+        assert_eq!(world.state("a/0"), State::Due, "{}", world.why("a/0"));
+        assert!(world.why("a/0").contains("waits for /home/alice to be mounted"));
+        assert!(!world.place("a/0").worktree, "it was made again");
+        let place = world.place("a/0");
+        place.worktree = true;
+        place.unmounted = None;
+        world.pass(MINUTE);
+        assert_eq!((world.starts_of("a/0"), world.state("a/0")), (2, State::Idle));
+    }
 }

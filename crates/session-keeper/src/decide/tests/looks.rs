@@ -83,6 +83,7 @@ impl World {
                 populated: Reading::Known(populated),
                 report: Reading::Known(place.report.clone()),
                 worktree: Reading::Known(place.worktree),
+                unmounted: place.unmounted.clone(),
                 twin: place.twin,
                 transcript: Reading::Known(transcript),
                 own,

@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub(super) report: Option<Report>,
     pub(super) screen: String,
     pub(super) worktree: bool,
+    /// A declared mount point above it is not mounted.
+    pub(super) unmounted: Option<std::path::PathBuf>,
     /// A process in its conversation that no registry tells of.
     pub(super) twin: Option<u32>,
     /// Its agent ends at once with this.
