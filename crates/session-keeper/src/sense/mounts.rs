@@ -8,13 +8,9 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Where mount units are: an administrator's, those of this boot, generated ones, a package's.
-const UNITS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/run/systemd/generator",
-    "/usr/lib/systemd/system",
-];
+/// Where mount units are that somebody wants: an administrator's, those of this boot, generated ones.
+/// A package's are offers, of which this machine may take none (Debian 13 has a tmp.mount).
+const UNITS: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator"];
 
 /// The declared mount point above a path on which nothing is mounted; None: there is none.
 pub(super) fn missing_above(path: &Path) -> Option<PathBuf> {
