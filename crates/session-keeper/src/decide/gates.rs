@@ -41,9 +41,15 @@ impl Round<'_> {
     }
 
     /// One process a conversation.
-    fn nobody_else(&self, case: &Case<'_>) -> Result<(), Shut> {
-        if let Some(pid) = case.seen.twin {
-            return Err(Box::new((open_in(pid), None)));
+    fn nobody_else(&mut self, case: &Case<'_>) -> Result<(), Shut> {
+        match &case.seen.twin {
+            Reading::Known(None) => {}
+            Reading::Known(Some(pid)) => return Err(Box::new((open_in(*pid), None))),
+            // A person has said start since this look began.
+            Reading::Unknown(why) => {
+                self.look_at(self.now.at);
+                return Err(Box::new((Standing::unknown(why.clone()), None)));
+            }
         }
         let Some(id) = &case.learned.conversation else { return Ok(()) };
         let agent = &case.intent.agent;

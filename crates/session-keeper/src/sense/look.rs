@@ -11,7 +11,7 @@ use std::rc::Rc;
 use super::panes::{self, AnyPane, Panes};
 use super::twins::Processes;
 use super::{
-    Activity, Evidence, Heard, Holder, Outcome, Own, Pane, Reading, Report, Seen, activity, mounts,
+    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, outcome,
     registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
@@ -21,7 +21,7 @@ use crate::intent::Intent;
 use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::paths::Paths;
-use crate::report::{self, LOCKED, Phase};
+use crate::report::{self, Phase};
 use crate::tmux::Tmux;
 
 /// So much of a dead pane's screen is read.
@@ -115,7 +115,7 @@ impl Looker {
             let mut one = self.one(name, session, pane, report, taken).await;
             if wants_start(session, &one) {
                 let processes = processes.get_or_init(Processes::read);
-                one.twin = self.twin(name, session, processes);
+                one.twin = Reading::Known(self.twin(name, session, processes));
             }
             seen.insert(name.clone(), one);
         }
@@ -161,10 +161,15 @@ impl Looker {
         let missing = worktree == Reading::Known(false);
         Seen {
             populated: self.populated(name),
-            report: read_as(report, &session.agent),
+            report: outcome::read_as(report, &session.agent),
             worktree,
             unmounted: missing.then(|| mounts::missing_above(&session.intent.worktree)).flatten(),
-            twin: None,
+            twin: match session.agent.registry.file.is_empty() {
+                true => {
+                    Reading::Unknown("who is in its conversation was not looked for".to_owned())
+                }
+                false => Reading::Known(None),
+            },
             transcript: self.transcript(name, session),
             fresh: fresh(session, &pane),
             own: own_of(own, &session.agent),
@@ -316,45 +321,6 @@ fn tree() -> Reading<Tree> {
         Ok(tree) => Reading::Known(tree),
         Err(error) => Reading::Unknown(error.to_string()),
     }
-}
-
-/// A report in the words of `decide`.
-fn read_as(report: Reading<Option<report::Report>>, agent: &Agent) -> Reading<Option<Report>> {
-    let report = match report {
-        Reading::Known(Some(report)) => report,
-        Reading::Known(None) => return Reading::Known(None),
-        Reading::Unknown(why) => return Reading::Unknown(why),
-    };
-    let outcome = match (report.phase, report.pid) {
-        (Phase::Started, pid) => Outcome::Started { pid: pid.unwrap_or(0) },
-        (Phase::Ended, _) => Outcome::Ended {
-            code: report.exit_code,
-            signal: report.signal,
-            oom: report.oom_killed == Some(true),
-            stopping: report.unit_stopping,
-            pane_closed: report.pane_closed,
-        },
-        (Phase::Refused, _) => {
-            let why = report.refused.unwrap_or_else(|| "its shim refused".to_owned());
-            match why.strip_prefix(LOCKED) {
-                Some(by) => Outcome::Locked(by.to_owned()),
-                None if report.unit_stopping || report.pane_closed || report.asked => {
-                    Outcome::Ended {
-                        code: None,
-                        signal: None,
-                        oom: false,
-                        stopping: report.unit_stopping,
-                        pane_closed: report.pane_closed,
-                    }
-                }
-                None => Outcome::Refused(why),
-            }
-        }
-    };
-    let shape = agent.conversation.shape;
-    let conflict = report.conflict;
-    let conversation = report.conversation.and_then(|id| Conversation::of_shape(shape, &id).ok());
-    Reading::Known(Some(Report { start: report.start, outcome, conversation, conflict }))
 }
 
 /// An agent without ids is in no conversation that could be followed.

@@ -8,6 +8,7 @@ mod activity;
 mod look;
 mod mounts;
 mod open_file;
+mod outcome;
 mod panes;
 mod provider;
 mod registry;
@@ -143,8 +144,8 @@ pub struct Seen {
     /// The mount point above a worktree that is not there: declared, and not mounted.
     pub unmounted: Option<PathBuf>,
     /// A process that somebody has started by hand in its conversation, where its agent has no
-    /// registry to say so.
-    pub twin: Option<u32>,
+    /// registry to say so; Unknown: it was not looked for.
+    pub twin: Reading<Option<u32>>,
     /// Whether the transcript of its conversation is there; None: its agent has none to look for.
     pub transcript: Reading<Option<bool>>,
     /// What its agent says.

@@ -84,7 +84,7 @@ impl World {
                 report: Reading::Known(place.report.clone()),
                 worktree: Reading::Known(place.worktree),
                 unmounted: place.unmounted.clone(),
-                twin: place.twin,
+                twin: Reading::Known(place.twin),
                 transcript: Reading::Known(transcript),
                 own,
                 name_taken: false,
