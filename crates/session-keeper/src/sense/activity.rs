@@ -91,7 +91,12 @@ pub(super) fn by_screen(agent: &Agent, activity: Activity, screen: &str) -> Acti
         Ready::Hooks => shows(&input.shown) && !shows(&input.busy),
         Ready::Registry | Ready::Always => false,
     };
-    if is_ready { Activity::Idle } else { activity }
+    match is_ready {
+        true => Activity::Idle,
+        // It has not drawn anything.
+        false if input.ready == Ready::Hooks && last.is_empty() => Activity::Starting,
+        false => activity,
+    }
 }
 
 /// What the dialog asks that stands on a screen, if it is a known one.
@@ -140,7 +145,7 @@ mod tests {
         let drawn = " Ask anything\n\n   tab agents  ctrl+p commands\n ~/work\n";
         assert!(wants_screen(&opencode, &Activity::Unknown));
         assert_eq!(by_screen(&opencode, Activity::Unknown, drawn), Activity::Idle);
-        assert_eq!(by_screen(&opencode, Activity::Unknown, "\n"), Activity::Unknown);
+        assert_eq!(by_screen(&opencode, Activity::Unknown, " \n\n"), Activity::Starting);
         let works = format!("{drawn} esc interrupt");
         assert_eq!(by_screen(&opencode, Activity::Unknown, &works), Activity::Unknown);
         // What hooks say is known without its screen.
