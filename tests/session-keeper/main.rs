@@ -16,6 +16,7 @@ mod pane;
 mod provider;
 mod real;
 mod scripted;
+mod trust;
 mod unit;
 mod upgrade;
 mod verbs;

@@ -63,7 +63,12 @@ impl<'a> Pane<'a> {
 
     /// Starts a program in the pane, in place of whatever was there.
     pub(crate) fn start(&self, argv: &[String]) -> Result<()> {
-        let work = self.home.join("work");
+        self.start_in("work", argv)
+    }
+
+    /// The same in another folder of the home.
+    pub(crate) fn start_in(&self, folder: &str, argv: &[String]) -> Result<()> {
+        let work = self.home.join(folder);
         let mut words = vec!["respawn-pane".to_owned(), "-k".into(), "-t".into(), "pane".into()];
         words.extend(["-c".into(), work.display().to_string()]);
         for (name, value) in &self.environment {
