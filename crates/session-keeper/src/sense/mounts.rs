@@ -122,14 +122,14 @@ mod tests {
     fn mount_units_count_and_symbolic_links_do_not_hide_them() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
-        let unit = format!("[Mount]\nWhat=host:/srv\nWhere={}\n", at("late").display());
+        let unit = format!("[Mount]\nWhat=host:/srv\nWhere={}\n", at("link").display());
         fs::create_dir(at("late")).unwrap();
         std::os::unix::fs::symlink(at("late"), at("link")).unwrap();
         fs::write(at("late.mount"), unit).unwrap();
         std::os::unix::fs::symlink("/dev/null", at("masked.mount")).unwrap();
         let units = of_units(folder.path().to_str().unwrap());
-        assert_eq!(units, [at("late")]);
-        let found = missing(&real(&at("link/shop")), units.into_iter(), &mounted(MOUNTS));
+        assert_eq!(units, [at("link")]);
+        let found = missing(&real(&at("late/shop")), units.into_iter(), &mounted(MOUNTS));
         assert_eq!(found, Some(at("late")));
     }
 }
