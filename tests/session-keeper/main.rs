@@ -9,6 +9,7 @@ mod fleet;
 mod headline;
 mod hog;
 mod kept;
+mod kinds;
 mod listing;
 mod logins;
 mod machine;
