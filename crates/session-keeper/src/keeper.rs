@@ -3,6 +3,7 @@
 
 mod aside;
 pub mod hear;
+mod learn;
 mod listing;
 mod shown;
 
@@ -13,8 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use service::clock::{Boottime, Clock};
 use service::config::Live;
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+pub use learn::{forget, learn};
 pub use listing::list;
 
 use crate::act::Stamp;
@@ -52,6 +55,8 @@ pub struct Keeper {
     intents: Intents,
     agents: BTreeMap<String, Result<Rc<Agent>, String>>,
     learned: BTreeMap<SessionName, Reading<Learned>>,
+    /// Held by whoever changes what was learned, until that is on the disk.
+    writing: Rc<Mutex<()>>,
     heard: BTreeMap<SessionName, Heard>,
     troubles: BTreeMap<SessionName, Trouble>,
     /// The last answers of addresses, and those that are being asked.
@@ -86,6 +91,7 @@ impl Keeper {
             intents: Intents::default(),
             agents: BTreeMap::new(),
             learned: BTreeMap::new(),
+            writing: Rc::default(),
             heard: BTreeMap::new(),
             troubles: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -211,47 +217,6 @@ impl Keeper {
     /// Whether just this is known of a session.
     pub fn knows(&self, name: &SessionName, learned: Option<&Reading<Learned>>) -> bool {
         self.learned.get(name) == learned
-    }
-
-    /// Writes what was learned, durably.
-    ///
-    /// # Errors
-    /// Those of the file system; what was known before then still is.
-    pub fn remember(&mut self, name: &SessionName, learned: Learned) -> Result<(), String> {
-        let path = learned::path_of(&self.paths().state, &name.file_stem());
-        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(wrong)?;
-        learned::write(&path, &learned).map_err(wrong)?;
-        self.learned.insert(name.clone(), Reading::Known(learned));
-        Ok(())
-    }
-
-    /// Forgets a session, which must not be declared any more.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn forget(&mut self, name: &SessionName) -> Result<(), String> {
-        let path = learned::path_of(&self.paths().state, &name.file_stem());
-        learned::remove(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        for path in
-            [self.paths().launch(name), self.paths().report(name), self.paths().rotate(name)]
-        {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(format!("{}: {error}", path.display()));
-                }
-                _ => {}
-            }
-        }
-        let places = self.looker.places(name, &self.looker.home, None);
-        aside::put_aside(self.folders.read()?.values().flatten(), places)?;
-        self.learned.remove(name);
-        if let Reading::Known(tree) = &self.looker.tree
-            && let Err(error) = tree.agent(name).remove()
-        {
-            warn!("{}: {error}", name.cgroup());
-        }
-        Ok(())
     }
 
     /// Notes that an action of a session failed, and says so once.

@@ -8,6 +8,7 @@ pub mod act;
 pub mod agents;
 pub mod alone;
 pub mod api;
+pub mod beside;
 pub mod cgroup;
 pub mod config;
 pub mod conversation;

@@ -18,7 +18,7 @@ use crate::act::{self, SendError, Starter};
 use crate::agents::Agent;
 use crate::decide::{self, Action, Decision, Line, Now, Wanted};
 use crate::intent::Intent;
-use crate::keeper::Keeper;
+use crate::keeper::{self, Keeper};
 use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
@@ -172,13 +172,14 @@ impl Round {
                 self.woken = true;
                 continue;
             }
-            if let Action::Remember(name, learned) = &action {
-                based_on.insert(name.clone(), Reading::Known(learned.as_ref().clone()));
-            }
             let acted = !matches!(action, Action::Remember(..) | Action::Probe(_));
-            if let Err(why) = self.perform(action).await
-                && let Some(name) = name
-            {
+            let done = match action {
+                Action::Remember(name, learned) => {
+                    self.remember(name, *learned, &mut based_on).await
+                }
+                action => self.perform(action).await,
+            };
+            if let (Err(why), Some(name)) = (done, name) {
                 self.keeper.borrow_mut().trouble(&name, why);
                 failed.insert(name);
             }
@@ -189,9 +190,27 @@ impl Round {
         }
     }
 
+    /// Unless a person has said something since, or says it while an earlier word is being written:
+    /// then what follows is not done either.
+    async fn remember(
+        &mut self,
+        name: SessionName,
+        learned: Learned,
+        based_on: &mut BTreeMap<SessionName, Reading<Learned>>,
+    ) -> Result<(), String> {
+        let (of, before, now) = (name.clone(), based_on.get(&name).cloned(), learned.clone());
+        let change = move |keeper: &Keeper| keeper.knows(&of, before.as_ref()).then_some(now);
+        match keeper::learn(&self.keeper, &name, change).await? {
+            true => drop(based_on.insert(name, Reading::Known(learned))),
+            false => self.woken = true,
+        }
+        Ok(())
+    }
+
     async fn perform(&self, action: Action) -> Result<(), String> {
         match action {
-            Action::Remember(name, learned) => self.keeper.borrow_mut().remember(&name, *learned),
+            // It changes what the next ones are based on: see `act`.
+            Action::Remember(..) => Ok(()),
             Action::Start(name, start) => {
                 let (intent, agent) = self.wanted(&name)?;
                 let (looker, libexec, limits) = {
@@ -208,7 +227,7 @@ impl Round {
                 let looker = Rc::clone(&self.keeper.borrow().looker);
                 let Reading::Known(tree) = &looker.tree else { return Ok(()) };
                 info!(guppy_event = "clear", "{name}: ending what its last agent has left");
-                act::clear(&tree.agent(&name))
+                act::clear(tree.agent(&name)).await
             }
             Action::End { name, force } => {
                 let looker = Rc::clone(&self.keeper.borrow().looker);
@@ -222,7 +241,7 @@ impl Round {
                     if force { " by force" } else { "" }
                 );
                 match (force, &looker.tree, shim) {
-                    (true, Reading::Known(tree), _) => act::clear(&tree.agent(&name)),
+                    (true, Reading::Known(tree), _) => act::clear(tree.agent(&name)).await,
                     (_, _, Some(shim)) => {
                         act::end(shim)?;
                         self.asked.borrow_mut().insert(name, shim);
@@ -234,7 +253,7 @@ impl Round {
             Action::Rotate(name, id) => {
                 let path = self.keeper.borrow().paths().rotate(&name);
                 match self.shim(&name) {
-                    Some(shim) => act::rotate(&path, id.as_str(), shim),
+                    Some(shim) => act::rotate(path, &id, shim).await,
                     None => Ok(()),
                 }
             }
@@ -276,11 +295,13 @@ impl Round {
         let sent = act::send(&looker.tmux, &pane, agent, text, now).await;
         if let Err(SendError::NotReady(_)) = &sent {
             // Nothing was typed: it is sent when the agent is ready again.
-            let mut keeper = self.keeper.borrow_mut();
-            if let Some(mut learned) = keeper.learned(name).cloned() {
+            let of = name.clone();
+            let unsend = move |keeper: &Keeper| {
+                let mut learned = keeper.learned(&of)?.clone();
                 learned.unsend(line);
-                keeper.remember(name, learned)?;
-            }
+                Some(learned)
+            };
+            keeper::learn(&self.keeper, name, unsend).await?;
         }
         sent.map_err(|error| error.to_string())
     }

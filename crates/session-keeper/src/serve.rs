@@ -15,8 +15,8 @@ use zlink::connection::socket::Socket;
 use crate::act;
 use crate::api::{Error, HookEvent, Listing, ReportHint};
 use crate::decide::{State, Wanted};
-use crate::keeper::Keeper;
 use crate::keeper::hear::Heeded;
+use crate::keeper::{self, Keeper};
 use crate::learned::{Learned, Moment};
 use crate::name::SessionName;
 use crate::sense::Activity;
@@ -60,29 +60,30 @@ impl Service {
     }
 
     /// Writes what a person wants, and has the loop do it.
-    fn change(
+    async fn change(
         &self,
         caller: &Caller,
         name: &str,
-        change: impl FnOnce(&mut Learned, Moment),
+        change: impl FnOnce(&mut Learned, Moment) + 'static,
     ) -> Result<SessionName, Error> {
         allowed(caller)?;
         let name = self.name(name)?;
-        let mut keeper = self.keeper.borrow_mut();
-        if !keeper.sessions().contains_key(&name) {
+        if !self.keeper.borrow().sessions().contains_key(&name) {
             return Err(Error::NoSuchSession { name: name.to_string() });
         }
-        let Some(learned) = keeper.learned(&name) else {
+        let of = name.clone();
+        let changed = keeper::learn(&self.keeper, &name, move |keeper| {
+            let mut learned = keeper.learned(&of)?.clone();
+            change(&mut learned, keeper.moment());
+            Some(learned)
+        });
+        if !changed.await.map_err(|message| Error::Failed { message })? {
             let message = format!("what was learned of {name} cannot be read: see guppy ls");
             return Err(Error::Failed { message });
-        };
-        let mut learned = learned.clone();
-        let moment = keeper.moment();
-        change(&mut learned, moment);
-        keeper.remember(&name, learned).map_err(|message| Error::Failed { message })?;
+        }
         // Where it stood before is no answer any more: whoever waits for what follows would take
         // the reason that it was parked for for what has come of the new start.
-        keeper.standings.remove(&name);
+        self.keeper.borrow_mut().standings.remove(&name);
         self.wake.notify_one();
         Ok(name)
     }
@@ -172,7 +173,7 @@ where
         #[zlink(connection)] connection: &mut Connection<Sock>,
     ) -> Result<(), Error> {
         let caller = Caller::of(connection).clone();
-        let name = self.change(&caller, &name, |learned, now| learned.ask_start(&now.boot))?;
+        let name = self.change(&caller, &name, |learned, now| learned.ask_start(&now.boot)).await?;
         info!(guppy_event = "asked", "{name}: start, says {caller}");
         Ok(())
     }
@@ -183,7 +184,7 @@ where
         #[zlink(connection)] connection: &mut Connection<Sock>,
     ) -> Result<(), Error> {
         let caller = Caller::of(connection).clone();
-        let name = self.change(&caller, &name, |learned, now| learned.ask_stop(now))?;
+        let name = self.change(&caller, &name, |learned, now| learned.ask_stop(now)).await?;
         info!(guppy_event = "asked", "{name}: stop, says {caller}");
         Ok(())
     }
@@ -194,7 +195,7 @@ where
         #[zlink(connection)] connection: &mut Connection<Sock>,
     ) -> Result<(), Error> {
         let caller = Caller::of(connection).clone();
-        let name = self.change(&caller, &name, |learned, now| learned.ask_restart(now))?;
+        let name = self.change(&caller, &name, |learned, now| learned.ask_restart(now)).await?;
         info!(guppy_event = "asked", "{name}: restart, says {caller}");
         Ok(())
     }
@@ -206,12 +207,12 @@ where
     ) -> Result<(), Error> {
         allowed(Caller::of(connection))?;
         let name = self.name(&name)?;
-        let mut keeper = self.keeper.borrow_mut();
-        if keeper.sessions().contains_key(&name) {
+        if self.keeper.borrow().sessions().contains_key(&name) {
             let message = format!("{name} is declared: guppy rm {name}");
             return Err(Error::InvalidArgument { message });
         }
-        keeper.forget(&name).map_err(|message| Error::Failed { message })?;
+        let forgotten = keeper::forget(&self.keeper, &name).await;
+        forgotten.map_err(|message| Error::Failed { message })?;
         self.wake.notify_one();
         Ok(())
     }

@@ -9,7 +9,7 @@ mod sync;
 mod worktree;
 
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -20,7 +20,9 @@ pub use start::{Starter, install_hooks, show};
 pub use sync::{Stamp, save_turn, stamp, sync_in_background};
 pub use worktree::{add, git, recreate};
 
+use crate::beside::beside_the_loop;
 use crate::cgroup::Group;
+use crate::conversation::Conversation;
 use crate::process::Identity;
 
 /// What is left of an agent is gone within this, or the next look tries again.
@@ -30,8 +32,8 @@ const KILLED_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// In words for the journal.
-pub fn clear(group: &Group) -> Result<(), String> {
-    group.kill(KILLED_WITHIN).map_err(|error| error.to_string())
+pub async fn clear(group: Group) -> Result<(), String> {
+    beside_the_loop(move || group.kill(KILLED_WITHIN).map_err(|error| error.to_string())).await
 }
 
 /// Asks a shim to end its agent: SIGTERM.
@@ -47,12 +49,20 @@ pub fn end(shim: Identity) -> Result<(), String> {
 ///
 /// # Errors
 /// In words for the journal.
-pub fn rotate(path: &Path, conversation: &str, shim: Identity) -> Result<(), String> {
-    let written = path
-        .parent()
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| service::state::write_durably(path, conversation.as_bytes()));
-    written.map_err(|error| format!("{}: {error}", path.display()))?;
+pub async fn rotate(
+    path: PathBuf,
+    conversation: &Conversation,
+    shim: Identity,
+) -> Result<(), String> {
+    let conversation = conversation.clone();
+    let write = move || {
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| service::state::write_durably(&path, conversation.as_str().as_bytes()));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    beside_the_loop(write).await?;
     signal(shim, Signal::USR1).map_err(|error| format!("its shim {}: {error}", shim.pid))
 }
 

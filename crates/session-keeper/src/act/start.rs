@@ -4,12 +4,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
 use super::{Mended, mend};
 use crate::agents::{Agent, words};
+use crate::beside::beside_the_loop;
 use crate::config;
 use crate::decide::{Standing, Start};
 use crate::intent::Intent;
@@ -33,7 +34,7 @@ pub struct Starter<'a> {
     /// The user's places and the way to tmux.
     pub looker: &'a Looker,
     /// Where the shim is.
-    pub libexec: &'a std::path::Path,
+    pub libexec: &'a Path,
     /// The machine's caps.
     pub limits: config::Limits,
 }
@@ -58,11 +59,21 @@ impl Starter<'_> {
             // Where the words of agents.d put its history.
             folders.push(state.join(&intent.agent));
         }
-        for folder in folders {
-            fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        }
-        launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        self.mend(name, intent, agent, start);
+        let id = start.conversation.as_ref().filter(|_| start.resume);
+        let transcript =
+            id.and_then(|id| self.looker.transcript_of(name, agent, &intent.worktree, id));
+        let of = name.clone();
+        let prepare = move || {
+            for folder in folders {
+                fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            }
+            launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            if let Some(transcript) = transcript {
+                make_whole(&of, &transcript);
+            }
+            Ok(())
+        };
+        beside_the_loop(prepare).await?;
 
         let worktree = literal(intent.worktree.as_os_str());
         let mut place: Vec<&OsStr> = vec!["-c".as_ref(), &worktree];
@@ -97,23 +108,6 @@ impl Starter<'_> {
         }
     }
 
-    /// What a power cut has left of the transcript is made whole before its agent goes on in it.
-    fn mend(&self, name: &SessionName, intent: &Intent, agent: &Agent, start: &Start) {
-        let id = start.conversation.as_ref().filter(|_| start.resume);
-        let path = id.and_then(|id| self.looker.transcript_of(name, agent, &intent.worktree, id));
-        let Some(path) = path else { return };
-        match mend(&path) {
-            Ok(None) => {}
-            Ok(Some(Mended { zeros, line })) => info!(
-                guppy_event = "mended",
-                "{name}: its transcript was cut off: {zeros} zeros taken from its end{}",
-                if line { ", its last line ended" } else { "" }
-            ),
-            // The agent may know what to do with it.
-            Err(error) => warn!(guppy_event = "not-mended", "{}: {error}", path.display()),
-        }
-    }
-
     fn launch(&self, name: &SessionName, intent: &Intent, agent: &Agent, start: &Start) -> Launch {
         let places = self.looker.places(name, &intent.worktree, start.conversation.as_ref());
         let command = if start.resume { agent.resume() } else { &agent.start };
@@ -139,6 +133,20 @@ impl Starter<'_> {
             },
             start: start.number,
         }
+    }
+}
+
+/// What a power cut has left of a transcript is made whole before its agent goes on in it.
+fn make_whole(name: &SessionName, transcript: &Path) {
+    match mend(transcript) {
+        Ok(None) => {}
+        Ok(Some(Mended { zeros, line })) => info!(
+            guppy_event = "mended",
+            "{name}: its transcript was cut off: {zeros} zeros taken from its end{}",
+            if line { ", its last line ended" } else { "" }
+        ),
+        // The agent may know what to do with it.
+        Err(error) => warn!(guppy_event = "not-mended", "{}: {error}", transcript.display()),
     }
 }
 
@@ -176,11 +184,7 @@ pub async fn show(tmux: &Tmux, pane: &str, standing: &Standing) -> Result<(), Tm
 ///
 /// # Errors
 /// [`TmuxError`], or a path that no shell and no format takes as it is.
-pub async fn install_hooks(
-    tmux: &Tmux,
-    libexec: &std::path::Path,
-    socket: &std::path::Path,
-) -> Result<(), TmuxError> {
+pub async fn install_hooks(tmux: &Tmux, libexec: &Path, socket: &Path) -> Result<(), TmuxError> {
     let plain = |path: &PathBuf| {
         let fit = |c: char| c.is_ascii_alphanumeric() || "/._-@+".contains(c);
         path.to_str().is_some_and(|path| path.chars().all(fit))

@@ -108,6 +108,51 @@ impl Drop for Mount {
     }
 }
 
+/// A file system that takes no write until it is thawed, as a disk looks that is busy with another's.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(at: PathBuf) -> Self {
+        assert!(Command::new("fsfreeze").arg("-f").arg(&at).status().unwrap().success());
+        Self(at)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_takes_its_time_keeps_nobody_waiting_who_only_asks() {
+    let (world, _mount) = World::prepared(|world| {
+        let disk = world.at("disk");
+        fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+        sh(Path::new("/"), &format!("mkfs.ext4 -q {}", disk.display()));
+        Mount::new(world.at("state"), &["-o", "loop", disk.to_str().unwrap()])
+    });
+    world.told("a/one", "kelp");
+    let before = world.session("a/one");
+    let frozen = Frozen::new(world.at("state"));
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| world.call("Stop", json!({"name": "a/one"})));
+        let tasks = format!("/proc/{}/task", world.keeper.as_ref().unwrap().id());
+        // In the kernel, where nothing wakes it but the disk.
+        until("the write", || {
+            let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat"));
+            let mut tasks = fs::read_dir(&tasks).unwrap().flatten();
+            tasks.any(|task| stat(task).is_ok_and(|stat| stat.contains(") D ")))
+        });
+        let meanwhile = world.session("a/one");
+        assert_eq!(meanwhile.get("pid"), before.get("pid"));
+        assert!(!stop.is_finished(), "it was acknowledged and is not on the disk");
+        drop(frozen);
+        stop.join().unwrap().unwrap();
+    });
+    world.until_state("a/one", "stopped");
+}
+
 #[test]
 fn a_full_disk_starts_nothing_ends_nothing_and_is_told() {
     let (mut world, _mount) = World::prepared(|world| {

@@ -1,5 +1,5 @@
 //! Kills a program at its Nth step, as nothing else can: a step is the beginning or the end of a
-//! system call of its first thread, and between two of them it changes nothing outside itself.
+//! system call of any of its threads, and between two of them it changes nothing outside itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,11 +26,23 @@ impl Tracer {
         let child = Pid::from_raw(child.cast_signed());
         // All calls of ptrace(2) for one child must come from one thread.
         let thread = std::thread::spawn(move || {
-            ptrace::seize(child, ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
-            ptrace::interrupt(child).unwrap();
+            // What it writes it writes in threads of its own.
+            let options =
+                ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACECLONE;
+            for task in std::fs::read_dir(format!("/proc/{child}/task")).unwrap() {
+                let task = task.unwrap().file_name().into_string().unwrap().parse().unwrap();
+                let task = Pid::from_raw(task);
+                ptrace::seize(task, options).unwrap();
+                ptrace::interrupt(task).unwrap();
+            }
             loop {
-                let signal = match waitpid(child, Some(WaitPidFlag::__WALL)).unwrap() {
-                    WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return,
+                // Of this thread alone: other tests' children are none of its business.
+                let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+                let status = waitpid(None, Some(any)).unwrap();
+                let task = status.pid().unwrap();
+                let signal = match status {
+                    WaitStatus::Exited(..) | WaitStatus::Signaled(..) if task == child => return,
+                    WaitStatus::Exited(..) | WaitStatus::Signaled(..) => continue,
                     WaitStatus::PtraceSyscall(_) => {
                         if counted.fetch_add(1, Ordering::SeqCst) + 1 >= last {
                             kill(child, Signal::SIGKILL).unwrap();
@@ -44,7 +56,7 @@ impl Tracer {
                         None
                     }
                 };
-                match ptrace::syscall(child, signal) {
+                match ptrace::syscall(task, signal) {
                     // One that was killed is gone in the middle of its stop.
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(error) => panic!("ptrace: {error}"),

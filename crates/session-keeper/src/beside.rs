@@ -1,0 +1,12 @@
+//! What a disk, or the kernel, may take its time for is done on a thread of its own: the loop has one
+//! thread, on which everybody is answered.
+
+/// Does it there, and waits for it.
+///
+/// # Errors
+/// Its own.
+pub async fn beside_the_loop<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
+}
