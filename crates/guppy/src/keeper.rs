@@ -16,12 +16,19 @@ use service::clock::Clock;
 use service::config::Live;
 use zlink::tokio::unix::{self, Connection};
 
-use crate::agent::{DEADLINE, not_installed};
+use crate::agent::not_installed;
 use crate::bus::{Answer, Bus};
 use crate::report::{Code, Failure};
 
 /// The name of its package, and of its units.
 pub const PACKAGE: &str = "guppy-session-keeper";
+
+/// It answers at once, where the machine lets it: one that starts twenty agents, or is emulated, may
+/// take its time. Longer than the other agents of a box get: those have less to do.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// What a person wants is on the disk before the keeper says so, and a disk that is busy takes longer
+/// than a processor.
+const WRITES_WITHIN: Duration = Duration::from_secs(120);
 
 /// How to see that it runs.
 const SEE: &str = "see: systemctl status guppy-session-keeper@$USER";
@@ -102,7 +109,18 @@ pub async fn ask<T, F>(paths: &Paths, question: impl FnOnce(Connection) -> F) ->
 where
     F: Future<Output = zlink::Result<Result<T, api::Error>>>,
 {
-    ask_within(DEADLINE, paths, question).await
+    ask_within(ANSWERS_WITHIN, paths, question).await
+}
+
+/// Tells it what a person wants, which it writes down.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub async fn tell<F>(paths: &Paths, order: impl FnOnce(Connection) -> F) -> Result<(), NoAnswer>
+where
+    F: Future<Output = zlink::Result<Result<(), api::Error>>>,
+{
+    ask_within(WRITES_WITHIN, paths, order).await
 }
 
 /// The same of what takes the keeper more than a moment.

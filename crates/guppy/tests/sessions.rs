@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -208,4 +211,26 @@ fn a_prompt_that_is_too_long_is_refused_and_not_cut() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(said(&output).contains("nothing of it was sent"));
+}
+
+#[test]
+fn a_keeper_that_takes_its_time_is_waited_for() {
+    let user = User::new();
+    let listener = UnixListener::bind(user.at("none.sock")).unwrap();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| user.guppy(&["ls"]));
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = Vec::new();
+        BufReader::new(&stream).read_until(0, &mut question).unwrap();
+        // Longer than any other agent of a box gets.
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(6) {
+            assert!(!asked.is_finished(), "it gave up after {:?}", begin.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let answer = br#"{"parameters":{"server":"late","sessions":[],"others":[],"problems":[]}}"#;
+        stream.write_all(&[answer, &b"\0"[..]].concat()).unwrap();
+        let output = asked.join().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    });
 }

@@ -8,7 +8,7 @@ use guppy_session_keeper::name::SessionName;
 use guppy_session_keeper::paths::Paths;
 
 use crate::cli::SessionVerb;
-use crate::keeper::{ask, installed, paths, until};
+use crate::keeper::{ask, installed, paths, tell, until};
 use crate::report::{Failure, Report};
 use crate::table::printable;
 use crate::verbs::wait_for;
@@ -48,14 +48,14 @@ pub fn run(socket: Option<&Path>, verb: SessionVerb) -> Result<Report, Failure> 
 
 async fn stop(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
     let text = name.to_string();
-    ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
+    tell(paths, async |mut keeper| keeper.stop(&text).await).await?;
     let line = until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
     say(&line)
 }
 
 async fn start(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
     let text = name.to_string();
-    ask(paths, async |mut keeper| keeper.start(&text).await).await?;
+    tell(paths, async |mut keeper| keeper.start(&text).await).await?;
     say(&until(paths, &text, STARTS_WITHIN, is_settled).await?)
 }
 
@@ -65,7 +65,7 @@ async fn restart(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
     let line = listing.sessions.iter().find(|line| line.name == text);
     // One that is not there is the keeper's to refuse, in its words.
     let before = line.map_or(0, |line| line.starts);
-    ask(paths, async |mut keeper| keeper.restart(&text).await).await?;
+    tell(paths, async |mut keeper| keeper.restart(&text).await).await?;
     let again = |line: &SessionLine| line.starts > before && is_settled(line) || is_held(line);
     say(&until(paths, &text, STARTS_WITHIN, again).await?)
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{STARTS_WITHIN, is_settled};
 use crate::cli::New;
-use crate::keeper::{NoAnswer, ask, until};
+use crate::keeper::{NoAnswer, tell, until};
 use crate::report::{Code, Failure, Report};
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ pub(super) async fn run(paths: &Paths, new: New) -> Result<Report, Failure> {
         intent
     };
     let name = new.name.to_string();
-    let (state, why) = match ask(paths, async |mut keeper| keeper.start(&name).await).await {
+    let (state, why) = match tell(paths, async |mut keeper| keeper.start(&name).await).await {
         Ok(()) => {
             let line = until(paths, &name, STARTS_WITHIN, is_settled).await?;
             (Some(line.state), line.why)

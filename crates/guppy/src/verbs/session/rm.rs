@@ -13,7 +13,7 @@ use guppy_session_keeper::tmux::Tmux;
 use serde::Serialize;
 
 use super::STOPS_WITHIN;
-use crate::keeper::{ask, listing, tmux, until};
+use crate::keeper::{listing, tell, tmux, until};
 use crate::report::{Code, Failure, Report};
 
 #[derive(Serialize)]
@@ -43,12 +43,12 @@ pub(super) async fn run(
     }
     let intent = intent::read_one(&file);
     // Also where its file is refused: it may have been spoiled since its agent was started.
-    ask(paths, async |mut keeper| keeper.stop(&text).await).await?;
+    tell(paths, async |mut keeper| keeper.stop(&text).await).await?;
     until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
     close(&tmux(&listing(paths).await?), name).await;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", file.display())))?;
-    ask(paths, async |mut keeper| keeper.forget(&text).await).await?;
+    tell(paths, async |mut keeper| keeper.forget(&text).await).await?;
     let worktree = match intent {
         Ok(_) if keep_worktree => "its worktree stays".to_owned(),
         Ok(intent) => worktree::remove(&folder, &intent).await,
