@@ -5,11 +5,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::process::host;
-use lab::{Release, debian, scenario, wait};
+use lab::{Release, debian, process, scenario, wait};
 use serde_json::Value;
 
 use crate::container::Contained;
@@ -73,8 +74,10 @@ fn prepare(root: &Path) -> Result<()> {
             .with_context(|| format!("cannot copy {}", kind.name()))?;
     }
     let packages = root.join("opt/aider.d");
-    let copied = [from.join("aider.d"), packages].map(|path| path.to_string_lossy().into_owned());
-    host("cp", &["-r", &copied[0], &copied[1]])?;
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(from.join("aider.d")).arg(packages);
+    // Thousands of small files: longer than a host's command gets, where the disk is busy.
+    process::run(copy, b"", DRAWN)?.ok().context("cannot copy aider")?;
     let aider = programs.join("aider");
     fs::write(&aider, "#!/bin/sh\nPYTHONPATH=/opt/aider.d exec python3.11 -m aider \"$@\"\n")?;
     fs::set_permissions(&aider, fs::Permissions::from_mode(0o755))?;
