@@ -83,6 +83,9 @@ pub struct Report {
     /// The tmux unit or the machine was stopping when the agent ended, or its server had gone, so
     /// that no exit status is a clean exit.
     pub unit_stopping: bool,
+    /// Of these, that the server had gone, and nobody was stopping it.
+    #[serde(default)]
+    pub server_gone: bool,
     /// The pane was closed before the agent ended (SIGHUP), while the server lives.
     pub pane_closed: bool,
     /// Somebody asked the shim to end its agent (SIGTERM), and it was not systemd.
@@ -120,6 +123,7 @@ impl Report {
             oom_killed: None,
             oom_kills: None,
             unit_stopping: false,
+            server_gone: false,
             pane_closed: false,
             asked: false,
             refused: None,

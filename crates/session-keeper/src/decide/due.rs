@@ -11,7 +11,8 @@ type Step = (Standing, Vec<Action>);
 impl Round<'_> {
     pub(super) fn dead(&mut self, case: &mut Case<'_>, moved: bool) -> Step {
         let none = |standing| (standing, Vec::new());
-        let judged = case.judge(&self.evidence.server, &self.config.crash, self.now);
+        let latest = self.is_latest(case);
+        let judged = case.judge(&self.evidence.server, latest, &self.config.crash, self.now);
         if judged {
             // Nothing is left to end.
             case.learned.ending = None;
@@ -37,6 +38,14 @@ impl Round<'_> {
             }
             Ok(()) => self.start(case, server),
         }
+    }
+
+    /// Whether no other session was started later on the server of its last start. Of agents that were
+    /// all lost with their server it is the one that is suspected: those before it had it live on.
+    fn is_latest(&self, case: &Case<'_>) -> bool {
+        let Some(begun) = &case.learned.begun else { return false };
+        let mut last = self.last_on.iter().filter(|(server, _)| *server == begun.server);
+        last.all(|(_, at)| *at <= begun.at.at)
     }
 
     /// A person who has said stop means all of it: what an agent has left (its shim was killed, or it

@@ -11,6 +11,9 @@ use crate::shim::REFUSED;
 
 /// A start that left no trace is ordered again after this long.
 const TRACELESS: Duration = Duration::from_secs(10);
+/// A server that ends within this after a start may have ended of what the agent has printed: long
+/// enough for one that takes its time to draw.
+const SERVER_ENDED_WITHIN: Duration = Duration::from_secs(120);
 /// An agent that does not find its conversation says so, and ends, well within this.
 const NOT_FOUND_WITHIN: Duration = Duration::from_secs(60);
 /// And has no more than this to say after it: lines.
@@ -40,10 +43,12 @@ pub(super) enum End {
 }
 
 impl Case<'_> {
-    /// Judges the end of the last start, once. False: it cannot be judged yet.
+    /// Judges the end of the last start, once. False: it cannot be judged yet. `latest`: no other
+    /// session was started later on that start's server.
     pub(super) fn judge(
         &mut self,
         server: &Reading<TmuxServer>,
+        latest: bool,
         crash: &Crash,
         now: Now<'_>,
     ) -> bool {
@@ -56,7 +61,13 @@ impl Case<'_> {
             return false;
         };
         let same_server = self.learned.begun.as_ref().is_some_and(|begun| begun.server == *server);
-        let end = self.end(same_server, now);
+        let end = match self.end(same_server, now) {
+            End::Again if latest && self.may_have_ended_the_server(now) => {
+                let within = humantime::format_duration(SERVER_ENDED_WITHIN);
+                End::Crash(format!("the tmux server ended within {within} of its start"))
+            }
+            end => end,
+        };
         if self.learned.restart == Some(number) || self.learned.stopped == Some(Stop::Person) {
             // A person wanted it: how it ended says nothing.
         } else {
@@ -114,6 +125,17 @@ impl Case<'_> {
                 None => End::Again,
             },
         }
+    }
+
+    /// Whether what it has printed, or its start itself, may have been the server's end. Else all
+    /// agents would be started again and again, as fast as the server comes back.
+    fn may_have_ended_the_server(&self, now: Now<'_>) -> bool {
+        let report = self.report.filter(|report| report.start == self.learned.start);
+        let by_systemd = report.is_some_and(|report| {
+            matches!(report.outcome, Outcome::Ended { stopping: true, .. }) && !report.server_gone
+        });
+        let age = self.learned.begun.as_ref().and_then(|begun| begun.at.age(now.boot, now.at));
+        !by_systemd && age.is_some_and(|age| age < SERVER_ENDED_WITHIN)
     }
 
     /// A shim that cannot read what it is to start knows no number of it: then it says so under 0.

@@ -32,7 +32,7 @@ use crate::agents::Agent;
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::intent::Intent;
-use crate::learned::{Learned, Moment};
+use crate::learned::{Learned, Moment, Server};
 use crate::name::SessionName;
 use crate::sense::{Evidence, Reading, Seen};
 
@@ -167,6 +167,8 @@ struct Round<'a> {
     /// The last start of any session in this boot, and how many there were in the last hour.
     last_start: Option<Boottime>,
     starts: usize,
+    /// The starts whose end was not judged before this pass, and on which server.
+    last_on: Vec<(Server, Boottime)>,
     probes: BTreeSet<String>,
 }
 
@@ -181,12 +183,16 @@ impl<'a> Round<'a> {
     ) -> Self {
         let mut taken = BTreeMap::new();
         let (mut last_start, mut starts) = (None, 0);
+        let mut last_on = Vec::new();
         for (name, session) in sessions {
             let Reading::Known(learned) = &session.learned else { continue };
             let this_boot = learned.starts.iter().filter(|start| start.boot == now.boot);
             for start in this_boot {
                 last_start = last_start.max(Some(start.at));
                 starts += usize::from(now.at.since(start.at) < HOUR);
+            }
+            if let Some(begun) = learned.begun.as_ref().filter(|_| learned.judged < learned.start) {
+                last_on.push((begun.server.clone(), begun.at.at));
             }
             let live = evidence.sessions.get(name).is_some_and(may_live);
             if let (true, Wanted::Valid(intent, _), Some(id)) =
@@ -197,7 +203,7 @@ impl<'a> Round<'a> {
         }
         let decision = Decision::default();
         let probes = BTreeSet::new();
-        Self { evidence, config, now, decision, taken, last_start, starts, probes }
+        Self { evidence, config, now, decision, taken, last_start, starts, last_on, probes }
     }
 
     fn session(

@@ -74,6 +74,8 @@ pub struct Report {
     pub conversation: Option<Conversation>,
     /// Its agent has gone to a conversation that is locked by this other one.
     pub conflict: Option<String>,
+    /// The server had gone when the agent ended, and nobody was stopping it.
+    pub server_gone: bool,
 }
 
 /// How far a start came.

@@ -42,7 +42,8 @@ pub(super) fn read_as(
         }
     };
     let shape = agent.conversation.shape;
-    let conflict = report.conflict;
+    let (conflict, server_gone) = (report.conflict, report.server_gone);
     let conversation = report.conversation.and_then(|id| Conversation::of_shape(shape, &id).ok());
-    Reading::Known(Some(Report { start: report.start, outcome, conversation, conflict }))
+    let start = report.start;
+    Reading::Known(Some(Report { start, outcome, conversation, conflict, server_gone }))
 }

@@ -271,7 +271,9 @@ impl Watch<'_> {
         report.oom_killed =
             report.oom_kills.map(|kills| kills > 0 && report.signal == Some(Kill::KILL.as_raw()));
         let gone = stopping.hung_up && server_gone();
-        report.unit_stopping = stopping.by_systemd || gone || self.tree.is_stopping();
+        let by_systemd = stopping.by_systemd || self.tree.is_stopping();
+        report.unit_stopping = by_systemd || gone;
+        report.server_gone = gone && !by_systemd;
         report.pane_closed = stopping.hung_up && !gone;
         report.asked = stopping.by_request;
         // Empty unless the agent left something there.

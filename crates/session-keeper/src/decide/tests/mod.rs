@@ -8,5 +8,6 @@ mod incidents;
 mod looks;
 mod persons;
 mod policy;
+mod servers;
 mod walk;
 mod world;

@@ -6,7 +6,6 @@ use super::world::{World, name};
 use crate::decide::{Line, State};
 use crate::intent::OnResume;
 use crate::learned::Learned;
-use crate::learned::Stop;
 use crate::sense::{Activity, Outcome};
 use crate::shim::REFUSED;
 
@@ -24,7 +23,7 @@ pub(super) fn running() -> World {
     world
 }
 
-fn starts(world: &World) -> usize {
+pub(super) fn starts(world: &World) -> usize {
     world.starts_of("a/0")
 }
 
@@ -58,64 +57,6 @@ fn a_clean_exit_that_nobody_saw_before_the_reboot_stays_stopped_too() {
     world.power_cut();
     world.pass(HOUR);
     assert_eq!((starts(&world), world.state("a/0")), (1, State::Stopped));
-}
-
-#[test]
-fn an_exit_while_the_unit_stops_is_never_clean() {
-    let mut world = running();
-    world.agent_ends(&name("a/0"), Some(0), true);
-    world.server_ends(true, false);
-    world.pass(MINUTE);
-    assert_eq!(world.state("a/0"), State::Due);
-    world.server_starts();
-    world.pass(MINUTE);
-    assert_eq!((starts(&world), world.state("a/0")), (2, State::Idle));
-    assert!(world.place("a/0").learned.crashes.is_empty());
-}
-
-#[test]
-fn nothing_is_started_on_a_server_that_is_being_stopped() {
-    let mut world = running();
-    world.stopping = true;
-    world.agent_ends(&name("a/0"), Some(0), true);
-    world.pass(MINUTE);
-    assert_eq!((starts(&world), world.state("a/0")), (1, State::Due));
-    world.server_ends(true, false);
-    world.server_starts();
-    world.pass(MINUTE);
-    assert_eq!((starts(&world), world.state("a/0")), (2, State::Idle));
-}
-
-#[test]
-fn a_pane_closed_while_the_server_lives_counts_as_a_stop() {
-    for reported in [false, true] {
-        let mut world = running();
-        if reported {
-            world.agent_ends(&name("a/0"), None, false);
-            let Some(report) = &mut world.place("a/0").report else { panic!() };
-            let Outcome::Ended { pane_closed, .. } = &mut report.outcome else { panic!() };
-            *pane_closed = true;
-        } else {
-            world.processes.clear();
-        }
-        world.place("a/0").process = None;
-        world.place("a/0").pane = None;
-        world.pass(HOUR);
-        assert_eq!((starts(&world), world.state("a/0")), (1, State::Stopped));
-        assert_eq!(world.place("a/0").learned.stopped, Some(Stop::Removed));
-    }
-}
-
-#[test]
-fn a_killed_server_is_a_crash_after_which_all_comes_back() {
-    let mut world = running();
-    for _ in 0..3 {
-        world.server_ends(true, false);
-        world.server_starts();
-        world.pass(MINUTE);
-        assert_eq!(world.state("a/0"), State::Idle, "{}", world.why("a/0"));
-    }
-    assert_eq!((starts(&world), world.wrongs.clone()), (4, vec![]));
 }
 
 #[test]

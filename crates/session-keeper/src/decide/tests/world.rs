@@ -211,6 +211,7 @@ impl World {
             outcome: Outcome::Locked("another shim".to_owned()),
             conversation: start.conversation.clone(),
             conflict: None,
+            server_gone: false,
         };
         if locked {
             place.report = Some(report);
@@ -288,6 +289,7 @@ impl World {
             }
             if let Some(report) = place.report.as_mut().filter(|_| reported) {
                 report.outcome = ended(None);
+                report.server_gone = true;
                 if let Outcome::Ended { stopping, .. } = &mut report.outcome {
                     *stopping = true;
                 }
