@@ -71,6 +71,8 @@ pub struct Keeper {
     pub shown: BTreeMap<SessionName, (String, Standing)>,
     /// How transcripts were when they were last saved.
     pub saved: BTreeMap<PathBuf, Stamp>,
+    /// Those that are being saved.
+    pub saving: BTreeSet<PathBuf>,
     /// The server that has our hooks.
     pub hooked: Option<Server>,
     /// The last look.
@@ -100,6 +102,7 @@ impl Keeper {
             standings: BTreeMap::new(),
             shown: BTreeMap::new(),
             saved: BTreeMap::new(),
+            saving: BTreeSet::new(),
             hooked: None,
             view: None,
             problems: Vec::new(),

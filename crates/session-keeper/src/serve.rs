@@ -125,14 +125,8 @@ impl Service {
     fn heed(&self, event: &HookEvent) {
         let heeded = self.keeper.borrow_mut().hear(event);
         if let Heeded::Sync(name) = heeded {
-            let keeper = self.keeper.borrow();
-            let sessions = keeper.sessions();
-            let path = keeper
-                .watched(&sessions)
-                .get(&name)
-                .and_then(|session| keeper.looker.transcript_path(&name, session));
-            if let Some(path) = path {
-                tokio::task::spawn_local(act::save_turn(path));
+            for file in self.keeper.borrow().turn_files(&name) {
+                tokio::task::spawn_local(act::save_turn(file));
             }
         }
         self.wake.notify_one();

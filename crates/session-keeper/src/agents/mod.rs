@@ -91,6 +91,9 @@ pub struct ConversationRules {
     /// The file of the conversation, of lines: only if it is there, `resume` finds it. Empty: not
     /// known.
     pub transcript: String,
+    /// More files that a turn is in when it has ended, beside the transcript and the one that is held
+    /// open: a database, a history. They are saved to the disk after each.
+    pub turns: Vec<String>,
     /// A running agent holds a file below this folder open whose name ends with the id and
     /// `open_file_ends`. Empty: not known.
     pub open_file: String,
@@ -201,6 +204,9 @@ impl Validate for Agent {
             ("hooks.file", &self.hooks.file),
         ] {
             argv::check(pattern).map_err(|valid| Invalid::new(key, pattern, &valid))?;
+        }
+        for file in &rules.turns {
+            argv::check(file).map_err(|valid| Invalid::new("conversation.turns", file, &valid))?;
         }
         let names_it = |command: &[String]| command.iter().any(|w| w.contains("{conversation}"));
         if rules.id == IdSource::Given && !names_it(&self.start) {

@@ -1,8 +1,12 @@
 //! What panes and `systemctl status` show of where sessions stand.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use super::Keeper;
 use crate::decide::{Standing, State};
 use crate::name::SessionName;
+use crate::report::Phase;
 use crate::sense::Reading;
 
 impl Keeper {
@@ -13,6 +17,16 @@ impl Keeper {
             Reading::Known(Some(pane)) => Some(pane.id.clone()),
             Reading::Known(None) | Reading::Unknown(_) => None,
         }
+    }
+
+    /// The files that a session's turns are in.
+    pub(crate) fn turn_files(&self, name: &SessionName) -> BTreeSet<PathBuf> {
+        let view = self.view.as_ref();
+        let report = view.and_then(|view| view.reports.get(name));
+        let pid = report.filter(|report| report.phase == Phase::Started).and_then(|it| it.pid);
+        let watched = self.watched(&self.sessions());
+        let session = watched.get(name);
+        session.map(|session| self.looker.turn_files(name, session, pid)).unwrap_or_default()
     }
 
     pub(crate) fn to_show(&self) -> Vec<(SessionName, String, Standing)> {

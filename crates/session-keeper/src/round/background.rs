@@ -1,7 +1,7 @@
 //! What takes longer than a look may: it is begun by one, and rings for the next when it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tracing::info;
@@ -10,6 +10,7 @@ use super::Round;
 use crate::act;
 use crate::intent::Intent;
 use crate::name::SessionName;
+use crate::report::Phase;
 use crate::sense::{Activity, Probe, View, Watched, reach};
 
 impl Round {
@@ -51,27 +52,37 @@ impl Round {
         });
     }
 
-    /// Saves the transcripts of agents that rest and have written since: those without hooks say
-    /// nothing of a turn's end.
+    /// Saves what agents that rest have written since: those without hooks say nothing of a turn's
+    /// end.
     pub(super) fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {
         let mut there = BTreeSet::new();
         for (name, session) in watched {
-            let path = self.keeper.borrow().looker.transcript_path(name, session);
-            let Some(path) = path else { continue };
-            there.insert(path.clone());
+            let started = view.reports.get(name).filter(|report| report.phase == Phase::Started);
+            let pid = started.and_then(|report| report.pid);
+            let files = self.keeper.borrow().looker.turn_files(name, session, pid);
             let seen = view.evidence.sessions.get(name);
             let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
-            let Some(now) = act::stamp(&path).filter(|_| rests) else { continue };
-            if self.keeper.borrow().saved.get(&path) == Some(&now) {
-                continue;
-            }
-            let keeper = Rc::clone(&self.keeper);
-            tokio::task::spawn_local(async move {
-                if act::sync_in_background(path.clone()).await {
-                    keeper.borrow_mut().saved.insert(path, now);
-                }
-            });
+            files.iter().filter(|_| rests).for_each(|file| self.save_one(file));
+            there.extend(files);
         }
         self.keeper.borrow_mut().saved.retain(|path, _| there.contains(path));
+    }
+
+    fn save_one(&self, path: &Path) {
+        let Some(now) = act::stamp(path) else { return };
+        let mut keeper = self.keeper.borrow_mut();
+        // A disk that takes its time is not asked for the same again and again.
+        if keeper.saved.get(path) == Some(&now) || !keeper.saving.insert(path.to_owned()) {
+            return;
+        }
+        let (keeper, path) = (Rc::clone(&self.keeper), path.to_owned());
+        tokio::task::spawn_local(async move {
+            let saved = act::sync_in_background(path.clone()).await;
+            let mut keeper = keeper.borrow_mut();
+            keeper.saving.remove(&path);
+            if saved {
+                keeper.saved.insert(path, now);
+            }
+        });
     }
 }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use super::panes::{self, AnyPane, Panes};
 use super::twins::Processes;
 use super::{
-    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, outcome,
-    registry,
+    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, open_file,
+    outcome, registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
 use crate::cgroup::Tree;
@@ -276,6 +276,24 @@ impl Looker {
         // An agent sees its folder without symbolic links (getcwd(3)).
         let worktree = std::fs::canonicalize(worktree).unwrap_or_else(|_| worktree.to_owned());
         Some(fill(pattern, self.places(name, &worktree, Some(id))).into())
+    }
+
+    /// The files that a turn of a session is in, as far as its agent says. `pid`: its process.
+    pub fn turn_files(
+        &self,
+        name: &SessionName,
+        session: &Watched,
+        pid: Option<u32>,
+    ) -> BTreeSet<PathBuf> {
+        let (agent, id) = (&session.agent, session.learned.conversation.as_ref());
+        let places = self.places(name, &session.intent.worktree, id);
+        let named = agent.conversation.turns.iter().map(|file| fill(file, places).into());
+        let open = pid.map(|pid| open_file::files(agent, &self.home, pid)).unwrap_or_default();
+        self.transcript_path(name, session)
+            .into_iter()
+            .chain(named)
+            .chain(open.into_keys())
+            .collect()
     }
 
     fn transcript(&self, name: &SessionName, session: &Watched) -> Reading<Option<bool>> {

@@ -1,9 +1,9 @@
 //! The conversation of an agent that says it in no registry and in no hook, or whose hooks nobody
 //! has installed: it holds the file of its conversation open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::agents::Agent;
 use crate::conversation::{Conversation, Shape};
@@ -21,25 +21,31 @@ pub(super) fn conversation(agent: &Agent, home: &Path, pid: u32) -> Option<Conve
     }
 }
 
-/// All whose files the agent of this process holds open. npm's agents are the child of a launcher;
-/// what they start themselves is not looked at.
+/// All whose files the agent of this process holds open.
 pub(super) fn ids(agent: &Agent, home: &Path, pid: u32) -> BTreeSet<Conversation> {
+    files(agent, home, pid).into_values().collect()
+}
+
+/// Those files. npm's agents are the child of a launcher; what they start themselves is not looked
+/// at.
+pub(super) fn files(agent: &Agent, home: &Path, pid: u32) -> BTreeMap<PathBuf, Conversation> {
     let rules = &agent.conversation;
     if rules.open_file.is_empty() {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
     // As the kernel shows it: without symbolic links.
     let folder = rules.open_file.replace("{home}", &home.to_string_lossy());
-    let Ok(folder) = fs::canonicalize(folder) else { return BTreeSet::new() };
+    let Ok(folder) = fs::canonicalize(folder) else { return BTreeMap::new() };
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.unwrap_or_default();
     let pids = children.split_whitespace().filter_map(|child| child.parse().ok());
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     for pid in std::iter::once(pid).chain(pids) {
         let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         let open = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
         let below = open.filter(|path| path.starts_with(&folder));
-        found.extend(below.filter_map(|path| id_of(&path, &rules.open_file_ends, rules.shape)));
+        let id = |path: &Path| id_of(path, &rules.open_file_ends, rules.shape);
+        found.extend(below.filter_map(|path| Some((path.clone(), id(&path)?))));
     }
     found
 }
