@@ -2,7 +2,7 @@
 
 mod background;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Round {
     /// Shims that were asked to end their agents. Once each: to many programs a second SIGTERM says
     /// to drop everything.
     asked: RefCell<BTreeMap<SessionName, Identity>>,
+    /// How many actions were done, in whatever way.
+    done: Rc<Cell<u64>>,
     status: String,
 }
 
@@ -61,6 +63,7 @@ impl Round {
             woken: false,
             look_again: None,
             asked: RefCell::default(),
+            done: Rc::default(),
             status: String::new(),
         })
     }
@@ -104,7 +107,25 @@ impl Round {
         due
     }
 
+    /// Looks. Many sessions, at a tmux or a disk that takes seconds each time, make a look longer
+    /// than the watchdog waits: meanwhile it hears of the loop as long as that gets on.
     async fn look(&mut self) {
+        let watchdog = self.watchdog;
+        let Some(interval) = watchdog.interval() else { return self.look_once().await };
+        let tmux = self.keeper.borrow().looker.tmux.clone();
+        let done = Rc::clone(&self.done);
+        let progress = || (tmux.answers(), done.get());
+        let mut seen = progress();
+        let mut look = std::pin::pin!(self.look_once());
+        while tokio::time::timeout(interval / 2, &mut look).await.is_err() {
+            if progress() != seen {
+                seen = progress();
+                watchdog.ping();
+            }
+        }
+    }
+
+    async fn look_once(&mut self) {
         self.woken = false;
         self.looked = Instant::now();
         let read = self.keeper.borrow_mut().read();
@@ -179,9 +200,15 @@ impl Round {
                 }
                 action => self.perform(action).await,
             };
+            self.done.set(self.done.get() + 1);
             if let (Err(why), Some(name)) = (done, name) {
                 self.keeper.borrow_mut().trouble(&name, why);
                 failed.insert(name);
+            }
+            if self.keeper.borrow().looker.tmux.hangs() {
+                // The others' starts would be counted, and none would come about.
+                self.woken = true;
+                return;
             }
             if acted {
                 // What it has changed is there to be seen.

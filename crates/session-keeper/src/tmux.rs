@@ -3,7 +3,7 @@
 //! tmux built with systemd move panes out of our unit, and a pane inherits the PATH of the client
 //! that made it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +41,10 @@ const INSTALLED: &str = "tmux";
 #[derive(Clone, Debug)]
 pub struct Tmux {
     program: Rc<RefCell<PathBuf>>,
+    /// It has not answered within its time, and nobody has asked anew since: see
+    /// [`Tmux::ask_anew`].
+    hangs: Rc<Cell<bool>>,
+    answers: Rc<Cell<u64>>,
 }
 
 impl Default for Tmux {
@@ -51,7 +55,25 @@ impl Default for Tmux {
 
 impl Tmux {
     fn of(program: PathBuf) -> Self {
-        Self { program: Rc::new(RefCell::new(program)) }
+        let program = Rc::new(RefCell::new(program));
+        Self { program, hangs: Rc::default(), answers: Rc::default() }
+    }
+
+    /// The next call is made, whatever came of the ones before. After one that was not answered the
+    /// others of a look are not made: each of them would wait as long, and with many sessions a look
+    /// would last for a quarter of an hour.
+    pub fn ask_anew(&self) {
+        self.hangs.set(false);
+    }
+
+    /// Whether calls are not made: see [`Tmux::ask_anew`].
+    pub fn hangs(&self) -> bool {
+        self.hangs.get()
+    }
+
+    /// How many calls were answered, by a yes or a no.
+    pub fn answers(&self) -> u64 {
+        self.answers.get()
     }
 
     /// For the server that has this process.
@@ -87,6 +109,9 @@ impl Tmux {
     /// # Errors
     /// [`TmuxError`]. Commands before the one that failed were done.
     pub async fn run(&self, commands: &[&[&OsStr]]) -> Result<String, TmuxError> {
+        if self.hangs() {
+            return Err(TmuxError::Unknown("it has not when it was last asked".to_owned()));
+        }
         let mut words: Vec<OsString> = vec!["-N".into(), "-u".into()];
         for (at, command) in commands.iter().enumerate() {
             if at > 0 {
@@ -103,8 +128,12 @@ impl Tmux {
         let output = match tokio::time::timeout(DEADLINE, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(error)) => return Err(TmuxError::Unknown(error.to_string())),
-            Err(_) => return Err(TmuxError::Unknown(format!("not within {DEADLINE:?}"))),
+            Err(_) => {
+                self.hangs.set(true);
+                return Err(TmuxError::Unknown(format!("not within {DEADLINE:?}")));
+            }
         };
+        self.answers.set(self.answers.get() + 1);
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         match output.status.code() {

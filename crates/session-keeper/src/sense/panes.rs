@@ -78,11 +78,13 @@ pub(super) async fn read(tmux: &Tmux, tree: &Reading<Tree>, boot: &str) -> Readi
     let words = |words: [&'static str; 3]| words.map(OsStr::new);
     let asked = words(["display-message", "-p", SERVER]);
     let listed = ["list-panes", "-a", "-F", PANE].map(OsStr::new);
+    tmux.ask_anew();
     let mut said = tmux.run(&[&asked, &listed]).await;
     // A client that was installed since the server's start may not understand it.
     if matches!(said, Err(TmuxError::Refused(_) | TmuxError::Unknown(_)))
         && own_server(tree).is_some_and(|pid| tmux.follow(pid))
     {
+        tmux.ask_anew();
         said = tmux.run(&[&asked, &listed]).await;
     }
     match said {

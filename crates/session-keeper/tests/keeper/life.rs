@@ -89,6 +89,31 @@ fn an_interruption_is_over_with_the_next_turn_however_short() {
 }
 
 #[test]
+fn an_interruption_is_over_with_a_turn_that_no_look_has_seen() {
+    let mut world = World::scripted();
+    world.trust();
+    world.declare("shop/fix", |_| {});
+    world.until_state("shop/fix", "idle");
+    world.call("Send", json!({"name": "shop/fix", "text": "/long 600 dig"})).unwrap();
+    world.until_state("shop/fix", "working");
+    world.end_server("KILL");
+    world.start_server();
+    let session = world.until_state("shop/fix", "interrupted");
+    // Its registry says idle at every look: of the turn only its hooks have told.
+    for event in ["UserPromptSubmit", "Stop"] {
+        let event = json!({
+            "event": event,
+            "session": "shop/fix",
+            "start": number(&session, "starts"),
+            "conversation": text(&session, "conversation"),
+            "detail": null,
+        });
+        world.call("Hook", json!({"event": event})).unwrap();
+    }
+    world.until_state("shop/fix", "idle");
+}
+
+#[test]
 fn a_killed_keeper_changes_nothing_for_agents() {
     let mut world = World::started();
     world.told("shop/fix", "tide");

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod cuts;
+mod disk;
+mod hung;
 mod kills;
 mod life;
 mod parked;
 mod places;
 mod tracer;
+mod turns;
 mod verbs;
 mod world;

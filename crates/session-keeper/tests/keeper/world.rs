@@ -2,7 +2,6 @@
 //! without systemd. It needs root, for the tree.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +15,8 @@ use guppy_session_keeper::name::SessionName;
 use serde_json::{Value, json};
 
 use crate::tracer::Tracer;
+
+mod seen;
 
 /// Nothing here takes so long on the busiest machine, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -60,7 +61,7 @@ impl World {
     /// no folder yet.
     pub(crate) fn scripted() -> Self {
         let mut world = Self::new();
-        world.program("claude", &fs::read_to_string(SCRIPTED).unwrap());
+        world.program("home/.local/bin/claude", &fs::read_to_string(SCRIPTED).unwrap());
         fs::write(world.at("config/agents.d/claude.toml"), shipped()).unwrap();
         let claude = Folders(vec![world.at("config/agents.d")]).read_one("claude").unwrap();
         let bin = Path::new(env!("CARGO_BIN_EXE_guppy-session-hook"));
@@ -94,7 +95,7 @@ impl World {
         {
             fs::create_dir_all(world.at(made)).unwrap();
         }
-        world.program("claude", AGENT);
+        world.program("home/.local/bin/claude", AGENT);
         // /etc/profile sets a PATH of its own.
         fs::write(world.at("home/.profile"), "PATH=$HOME/.local/bin:$PATH\n").unwrap();
         let plain = shipped().replace("clear = [\"C-u\"]\nbrackets = true\n", "");
@@ -109,14 +110,14 @@ impl World {
         self.folder.path().join(path)
     }
 
-    /// Puts a program into the user's PATH. Not written by this process: while it has the file open
+    /// Puts a program into a world. Not written by this process: while it has the file open
     /// for writing, a fork of another test's may have it too, and nobody may execute it (ETXTBSY).
-    fn program(&self, name: &str, text: &str) {
+    pub(crate) fn program(&self, to: &str, text: &str) {
         let draft = self.at("draft");
         fs::write(&draft, text).unwrap();
-        let to = self.at("home/.local/bin").join(name);
         let mut install = Command::new("install");
-        assert!(install.args(["-m", "755"]).arg(&draft).arg(to).status().unwrap().success());
+        install.args(["-D", "-m", "755"]).arg(&draft).arg(self.at(to));
+        assert!(install.status().unwrap().success());
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -143,6 +144,11 @@ impl World {
         });
     }
 
+    /// The server's process.
+    pub(crate) fn server(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
     /// The server ends, as `how` says: a signal's name.
     pub(crate) fn end_server(&mut self, how: &str) {
         let mut server = self.server.take().unwrap();
@@ -152,10 +158,16 @@ impl World {
     }
 
     pub(crate) fn start_keeper(&mut self) {
+        self.start_keeper_with(|_| {});
+    }
+
+    /// The same of one that is started in another way.
+    pub(crate) fn start_keeper_with(&mut self, change: impl FnOnce(&mut Command)) {
         let log = fs::File::options().create(true).append(true).open(self.at("keeper.log"));
         let mut command = self.command(env!("CARGO_BIN_EXE_guppy-session-keeper"));
         command.arg("--socket").arg(self.at("keeper.sock"));
         command.arg("--config").arg(self.at("session-keeper.toml"));
+        change(&mut command);
         self.keeper = Some(command.stderr(log.unwrap()).spawn().unwrap());
         until("the keeper to answer", || self.call("List", json!({})).is_ok());
     }
@@ -249,102 +261,6 @@ impl World {
         change(&mut intent);
         let name = SessionName::parse(name).unwrap();
         intent::write(&self.at("config/sessions.d"), &name, &intent)
-    }
-
-    /// Asks the keeper; an error is its name and its parameters.
-    pub(crate) fn call(&self, method: &str, parameters: Value) -> Result<Value, String> {
-        let call = json!({
-            "method": format!("dev.guppy.SessionKeeper.{method}"),
-            "parameters": parameters,
-        });
-        let text = |error: std::io::Error| error.to_string();
-        let mut stream = UnixStream::connect(self.at("keeper.sock")).map_err(text)?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(format!("{call}\0").as_bytes()).map_err(text)?;
-        let mut bytes = Vec::new();
-        BufReader::new(stream).read_until(0, &mut bytes).map_err(text)?;
-        bytes.pop();
-        let mut answer: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-        match answer.get("error") {
-            Some(_) => Err(answer.to_string()),
-            None => Ok(answer.get_mut("parameters").map(Value::take).unwrap_or_default()),
-        }
-    }
-
-    /// What the keeper says of a session.
-    pub(crate) fn session(&self, name: &str) -> Value {
-        let listing = self.call("List", json!({})).unwrap();
-        let sessions = listing.get("sessions").and_then(Value::as_array).unwrap();
-        let found = sessions.iter().find(|session| session.get("name") == Some(&json!(name)));
-        found.cloned().unwrap_or_default()
-    }
-
-    /// Waits until a session is in this state.
-    pub(crate) fn until_state(&self, name: &str, state: &str) -> Value {
-        let begin = Instant::now();
-        loop {
-            let session = self.session(name);
-            if session.get("state") == Some(&json!(state)) {
-                return session;
-            }
-            assert!(
-                begin.elapsed() < PATIENCE,
-                "{name} is not {state}: {session:#}\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// A session whose agent has been told a word; its conversation.
-    pub(crate) fn told(&self, name: &str, word: &str) -> String {
-        self.declare(name, |_| {});
-        let session = self.until_state(name, "idle");
-        let id = text(&session, "conversation").to_owned();
-        self.say(name, word);
-        self.until_noted(&id, word);
-        id
-    }
-
-    /// Types a line into a session's agent.
-    pub(crate) fn say(&self, name: &str, line: &str) {
-        self.say_to(text(&self.session(name), "pane"), line);
-    }
-
-    /// The same, of a pane that is known.
-    pub(crate) fn say_to(&self, pane: &str, line: &str) {
-        assert!(self.tmux(&["send-keys", "-t", pane, "-l", line]).status.success());
-        assert!(self.tmux(&["send-keys", "-t", pane, "Enter"]).status.success());
-    }
-
-    /// What an agent's conversation holds.
-    pub(crate) fn transcript(&self, id: &str) -> String {
-        fs::read_to_string(self.transcript_path(id)).unwrap_or_default()
-    }
-
-    /// Where it is.
-    pub(crate) fn transcript_path(&self, id: &str) -> PathBuf {
-        let worktree = fs::canonicalize(self.at("home/src")).unwrap();
-        let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let folder: String = worktree.to_str().unwrap().chars().map(dashed).collect();
-        self.at("home/.claude/projects").join(folder).join(format!("{id}.jsonl"))
-    }
-
-    /// Every agent that has begun in a session: its conversation and its pid.
-    pub(crate) fn births(&self, name: &str) -> Vec<(String, u64)> {
-        let all = fs::read_to_string(self.at("home/births")).unwrap_or_default();
-        let of = |line: &str| {
-            // A name may have spaces.
-            let (rest, pid) = line.rsplit_once(' ')?;
-            let (session, conversation) = rest.rsplit_once(' ')?;
-            (session == name).then(|| (conversation.to_owned(), pid.parse().unwrap()))
-        };
-        all.lines().filter_map(of).collect()
-    }
-
-    /// Waits until an agent has noted a line.
-    pub(crate) fn until_noted(&self, id: &str, line: &str) {
-        until(&format!("{line:?} in {id}"), || self.transcript(id).lines().any(|l| l == line));
     }
 
     pub(crate) fn log(&self) -> String {
