@@ -51,9 +51,15 @@ fn belongs(it: &Kept) -> Result<()> {
     let mode = it.sh(&format!("stat -c '%a %U' {socket}"))?;
     ensure!(mode == "600 alice", "{mode}");
     let uid = it.sh("id -u alice")?;
+    // What one keeper has started all may read, and it alone may say.
+    let starts = format!("/run/guppy/session-keeper/starts/{uid}");
+    let owner = it.sh(&format!("stat -c '%a %U' $(dirname {starts}) && stat -c %U {starts}"))?;
+    ensure!(owner == "1777 root\nalice", "{owner}");
     for forbidden in [
         format!("tmux -N -S /tmp/tmux-{uid}/default list-sessions"),
         format!("test -w {socket}"),
+        format!("test -w {starts}"),
+        format!("rm -f {starts}"),
         "cat /home/alice/.local/state/guppy/reports/shop+fix.json".to_owned(),
         format!("echo 0 >/sys/fs/cgroup{unit}/agent-shop+fix/cgroup.procs"),
         format!("mkdir /sys/fs/cgroup{unit}/agent-bob"),

@@ -27,11 +27,12 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Starts {
-    /// From one start to the next, whatever the session; 0s to 5min. 25 agents that start at once
-    /// starve each other (herdr#4102).
+    /// From one start to the next on the machine, whatever the session and whoever's it is; 0s to
+    /// 5min. 25 agents that start at once starve each other (herdr#4102).
     #[serde(with = "span")]
     pub stagger: Duration,
-    /// No more starts in any hour, all sessions of a user together; 1 to 100000.
+    /// No more starts in any hour, all sessions of all users together; an equal share of them is each
+    /// user's own, at least one. 1 to 100000.
     pub per_hour: u32,
     /// How long the answer of a provider's address is believed; 1s to 10min.
     #[serde(with = "span")]

@@ -23,12 +23,12 @@ pub use listing::list;
 use crate::act::Stamp;
 use crate::agents::{Agent, Folders};
 use crate::config::Config;
-use crate::decide::{Session, Standing, State, Wanted};
+use crate::decide::{HOUR, Session, Standing, State, Wanted};
 use crate::intent::{self, Declared, Intents};
 use crate::learned::{self, Learned, Moment, Server};
 use crate::name::SessionName;
 use crate::paths::Paths;
-use crate::sense::{Heard, Looker, Probe, Reading, View, Watched};
+use crate::sense::{Heard, Looker, Probe, Reading, STARTS_AT_MOST, Starts, View, Watched};
 
 /// After an action that failed, its session rests for this long.
 const REST: Duration = Duration::from_secs(10);
@@ -210,6 +210,20 @@ impl Keeper {
             Some(Reading::Known(learned)) => Some(learned),
             Some(Reading::Unknown(_)) | None => None,
         }
+    }
+
+    /// What this keeper has started in the last hour, and that it is about to start more.
+    pub fn own_starts(&self) -> Starts {
+        let now = self.moment();
+        let known = self.learned.values().filter_map(|learned| match learned {
+            Reading::Known(learned) => Some(&learned.starts),
+            Reading::Unknown(_) => None,
+        });
+        let lately = |at: &&Moment| at.age(&now.boot, now.at).is_some_and(|age| age < HOUR);
+        let mut starts: Vec<_> = known.flatten().filter(lately).map(|moment| moment.at).collect();
+        starts.sort_unstable();
+        starts.drain(..starts.len().saturating_sub(STARTS_AT_MOST));
+        Starts { boot: now.boot, wanted: now.at, starts }
     }
 
     /// What is known of all sessions.

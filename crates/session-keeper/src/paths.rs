@@ -62,6 +62,11 @@ impl Paths {
         Ok(Self { config, state, socket })
     }
 
+    /// Where the keepers of all users say what they have started, beside their sockets.
+    pub fn starts(&self) -> PathBuf {
+        self.socket.with_file_name("starts")
+    }
+
     /// What the keeper tells the shim of a session: [`Launch`](crate::launch::Launch).
     pub fn launch(&self, name: &SessionName) -> PathBuf {
         self.state.join("launch").join(name.file_stem() + ".json")

@@ -1,6 +1,7 @@
 //! The loop: look, decide, act; once a tick, and sooner when a hook rings or something falls due.
 
 mod background;
+mod perform;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,16 +15,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::act::{self, SendError, Starter};
-use crate::agents::Agent;
-use crate::decide::{self, Action, Decision, Line, Now, Wanted};
-use crate::intent::Intent;
+use crate::act;
+use crate::decide::{self, Action, Decision, Now};
 use crate::keeper::{self, Keeper};
 use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
 use crate::sense::{Reading, TmuxServer};
-use crate::serve::activity;
 
 /// A thousand hooks call for no more than this many looks.
 const AWAKE_EVERY: Duration = Duration::from_millis(100);
@@ -44,6 +42,8 @@ pub struct Round {
     asked: RefCell<BTreeMap<SessionName, Identity>>,
     /// How many actions were done, in whatever way.
     done: Rc<Cell<u64>>,
+    /// Why the keepers of other users could not be told of starts, if so.
+    untold: Option<String>,
     status: String,
 }
 
@@ -64,6 +64,7 @@ impl Round {
             look_again: None,
             asked: RefCell::default(),
             done: Rc::default(),
+            untold: None,
             status: String::new(),
         })
     }
@@ -153,7 +154,11 @@ impl Round {
         self.hook(&view.evidence.server).await;
         self.save(&watched, &view);
         self.keeper.borrow_mut().view = Some(view);
+        let wants_start = decision.wants_start;
         self.act(decision, based_on).await;
+        if wants_start {
+            self.tell_neighbours();
+        }
         self.show().await;
     }
 
@@ -164,7 +169,7 @@ impl Round {
         decision: Decision,
         mut based_on: BTreeMap<SessionName, Reading<Learned>>,
     ) {
-        let Decision { actions, mut standings, look_again } = decision;
+        let Decision { actions, mut standings, look_again, .. } = decision;
         self.look_again = look_again;
         let mut failed = BTreeSet::new();
         for (name, standing) in &mut standings {
@@ -234,121 +239,16 @@ impl Round {
         Ok(())
     }
 
-    async fn perform(&self, action: Action) -> Result<(), String> {
-        match action {
-            // It changes what the next ones are based on: see `act`.
-            Action::Remember(..) => Ok(()),
-            Action::Start(name, start) => {
-                let (intent, agent) = self.wanted(&name)?;
-                let (looker, libexec, limits) = {
-                    let keeper = self.keeper.borrow();
-                    let limits = keeper.config.config().limits;
-                    (Rc::clone(&keeper.looker), keeper.libexec.clone(), limits)
-                };
-                let how = if start.resume { "resuming" } else { "starting" };
-                info!(guppy_event = "start", "{name}: {how} {} ({})", intent.agent, start.number);
-                let starter = Starter { looker: &looker, libexec: &libexec, limits };
-                starter.start(&name, &intent, &agent, &start).await
-            }
-            Action::Clear(name) => {
-                let looker = Rc::clone(&self.keeper.borrow().looker);
-                let Reading::Known(tree) = &looker.tree else { return Ok(()) };
-                info!(guppy_event = "clear", "{name}: ending what its last agent has left");
-                act::clear(tree.agent(&name)).await
-            }
-            Action::End { name, force } => {
-                let looker = Rc::clone(&self.keeper.borrow().looker);
-                let shim = self.shim(&name);
-                if !force && shim.is_some() && self.asked.borrow().get(&name) == shim.as_ref() {
-                    return Ok(());
-                }
-                info!(
-                    guppy_event = "end",
-                    "{name}: ending its agent{}",
-                    if force { " by force" } else { "" }
-                );
-                match (force, &looker.tree, shim) {
-                    (true, Reading::Known(tree), _) => act::clear(tree.agent(&name)).await,
-                    (_, _, Some(shim)) => {
-                        act::end(shim)?;
-                        self.asked.borrow_mut().insert(name, shim);
-                        Ok(())
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Action::Rotate(name, id) => {
-                let path = self.keeper.borrow().paths().rotate(&name);
-                match self.shim(&name) {
-                    Some(shim) => act::rotate(path, &id, shim).await,
-                    None => Ok(()),
-                }
-            }
-            Action::Send(name, line) => {
-                let (intent, agent) = self.wanted(&name)?;
-                let text = match line {
-                    Line::Prompt => intent.prompt.clone().unwrap_or_default(),
-                    Line::Continue => intent.continue_with.clone(),
-                };
-                info!(guppy_event = "send", "{name}: sending {line:?}");
-                self.send(&name, &agent, &text, line).await
-            }
-            Action::Recreate(name) => {
-                let (intent, _) = self.wanted(&name)?;
-                let Some(repository) = intent.repository.clone() else { return Ok(()) };
-                self.recreate(name, repository, &intent);
-                Ok(())
-            }
-            Action::Probe(address) => {
-                self.probe(address);
-                Ok(())
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        name: &SessionName,
-        agent: &Agent,
-        text: &str,
-        line: Line,
-    ) -> Result<(), String> {
-        let (looker, pane) = {
-            let keeper = self.keeper.borrow();
-            (Rc::clone(&keeper.looker), keeper.pane(name))
-        };
-        let pane = pane.ok_or("it has no pane")?;
-        let now = || activity(&self.keeper, name, &pane);
-        let sent = act::send(&looker.tmux, &pane, agent, text, now).await;
-        if let Err(SendError::NotReady(_)) = &sent {
-            // Nothing was typed: it is sent when the agent is ready again.
-            let of = name.clone();
-            let unsend = move |keeper: &Keeper| {
-                let mut learned = keeper.learned(&of)?.clone();
-                learned.unsend(line);
-                Some(learned)
-            };
-            keeper::learn(&self.keeper, name, unsend).await?;
-        }
-        sent.map_err(|error| error.to_string())
-    }
-
-    fn wanted(&self, name: &SessionName) -> Result<(Rc<Intent>, Rc<Agent>), String> {
-        match self.keeper.borrow().sessions().remove(name).map(|session| session.wanted) {
-            Some(Wanted::Valid(intent, agent)) => Ok((intent, agent)),
-            Some(Wanted::Refused(why)) => Err(why),
-            None => Err("no file declares it any more".to_owned()),
-        }
-    }
-
-    /// The shim is the first process of its pane, also before it has reported.
-    fn shim(&self, name: &SessionName) -> Option<Identity> {
+    /// Lets the keepers of other users know what this one starts.
+    fn tell_neighbours(&mut self) {
         let keeper = self.keeper.borrow();
-        let seen = keeper.view.as_ref()?.evidence.sessions.get(name)?;
-        match &seen.pane {
-            Reading::Known(Some(pane)) if !pane.dead => Identity::of(pane.pid).ok(),
-            _ => None,
+        let told = keeper.own_starts().write(&keeper.paths().starts());
+        let wrong =
+            told.err().map(|error| format!("{}: {error}", keeper.paths().starts().display()));
+        if let Some(wrong) = wrong.as_ref().filter(|_| self.untold != wrong) {
+            tracing::warn!("other users' keepers do not hear of starts here: {wrong}");
         }
+        self.untold = wrong;
     }
 
     /// A new server has none of our hooks.

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use super::{Action, Case, Round, Standing};
 use crate::intent::OnMissing;
-use crate::sense::Reading;
+use crate::sense::{Reading, Starts};
 
 /// The standing of a session that may not start, and what would open the gate.
 type Shut = Box<(Standing, Option<Action>)>;
+
+/// A keeper that has wanted no start for so long leaves its turns to the others; longer than any
+/// tick is by default.
+const BUSY: Duration = Duration::from_secs(60);
 
 /// How soon to look whether what was killed has gone.
 pub(super) const CLEARED: Duration = Duration::from_millis(100);
@@ -106,13 +110,35 @@ impl Round<'_> {
         Err(Box::new((Standing::due(why), first.then(|| Action::Probe(address.clone())))))
     }
 
+    /// What all keepers of the machine may start. Each takes the other users' word for what they have
+    /// started, and its own share whatever they say: so nobody's claims stop anybody else's agents.
     fn budget(&mut self) -> Result<(), Shut> {
+        self.decision.wants_start = true;
+        let neighbours = match &self.evidence.neighbours {
+            Reading::Known(neighbours) => neighbours,
+            Reading::Unknown(why) => {
+                return Err(Box::new((Standing::unknown(why.clone()), None)));
+            }
+        };
         let starts = &self.config.starts;
-        if self.starts >= usize::try_from(starts.per_hour).unwrap_or(usize::MAX) {
-            let why = format!("{} starts in the last hour (starts.per_hour)", self.starts);
+        let lately = |user: &Starts| {
+            user.starts.iter().filter(|at| self.now.at.since(**at) < super::HOUR).count()
+        };
+        let theirs: usize = neighbours.iter().map(lately).sum();
+        let users = 1 + neighbours.iter().filter(|user| lately(user) > 0).count();
+        let all = usize::try_from(starts.per_hour).unwrap_or(usize::MAX);
+        if self.starts + theirs >= all && self.starts >= (all / users).max(1) {
+            let whose = match theirs {
+                0 => String::new(),
+                theirs => format!(" and {theirs} of other users"),
+            };
+            let why = format!("{} starts{whose} in the last hour (starts.per_hour)", self.starts);
             return Err(Box::new((Standing::due(why), None)));
         }
-        let next = self.last_start.map(|last| last + starts.stagger);
+        // As many keepers as start agents take turns, each so much the more slowly.
+        let busy = |user: &&Starts| self.now.at.since(user.wanted) < BUSY;
+        let turns = 1 + u32::try_from(neighbours.iter().filter(busy).count()).unwrap_or(u32::MAX);
+        let next = self.last_start.map(|last| last + starts.stagger.saturating_mul(turns));
         match next.filter(|next| *next > self.now.at) {
             Some(next) => {
                 self.look_at(next);

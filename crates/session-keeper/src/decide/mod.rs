@@ -127,6 +127,9 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// Where each session stands, for people.
     pub standings: BTreeMap<SessionName, Standing>,
+    /// A session is to be started, now or when its turn has come: the keepers of other users may
+    /// know.
+    pub wants_start: bool,
     /// When the next look is due, if that is before the next tick.
     pub look_again: Option<Boottime>,
 }
@@ -172,7 +175,7 @@ struct Round<'a> {
     probes: BTreeSet<String>,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 impl<'a> Round<'a> {
     fn new(

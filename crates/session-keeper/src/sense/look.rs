@@ -11,8 +11,8 @@ use std::rc::Rc;
 use super::panes::{self, AnyPane, Panes};
 use super::twins::Processes;
 use super::{
-    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, open_file,
-    outcome, registry,
+    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, neighbours,
+    open_file, outcome, registry,
 };
 use crate::agents::{Agent, IdSource, Places, fill};
 use crate::cgroup::Tree;
@@ -124,7 +124,8 @@ impl Looker {
             Reading::Unknown(why) => Reading::Unknown(why.clone()),
         };
         let holders = self.holders(sessions);
-        let evidence = Evidence { server, holders, probes, sessions: seen };
+        let neighbours = neighbours::read(&self.paths.starts(), &self.boot);
+        let evidence = Evidence { server, holders, probes, neighbours, sessions: seen };
         View { evidence, panes, reports }
     }
 

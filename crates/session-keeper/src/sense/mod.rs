@@ -7,6 +7,7 @@
 mod activity;
 mod look;
 mod mounts;
+mod neighbours;
 mod open_file;
 mod outcome;
 mod panes;
@@ -25,6 +26,7 @@ use crate::name::SessionName;
 
 pub use activity::{Heard, is_dialog};
 pub use look::{Looker, View, Watched};
+pub use neighbours::{STARTS_AT_MOST, Starts};
 pub use panes::{AnyPane, Panes};
 pub use provider::reach;
 
@@ -191,6 +193,8 @@ pub struct Evidence {
     pub holders: Reading<Vec<Holder>>,
     /// By address.
     pub probes: BTreeMap<String, Probe>,
+    /// What the keepers of other users have started.
+    pub neighbours: Reading<Vec<Starts>>,
     /// By session; each declared one is there.
     pub sessions: BTreeMap<SessionName, Seen>,
 }

@@ -146,3 +146,33 @@ fn all_sessions_together_keep_to_the_machines_budget() {
     assert!(text(&due, "why").contains("6 starts in the last hour"), "{due}");
     assert_eq!((sum(), due.get("pid")), (6, Some(&Value::Null)));
 }
+
+#[test]
+fn keepers_of_all_users_share_the_machines_budget_and_nobody_takes_another_users_share() {
+    let world = World::configured("tick = \"2s\"\n[starts]\nstagger = \"0s\"\nper_hour = 4\n");
+    let starts = world.at("starts");
+    std::fs::create_dir(&starts).unwrap();
+    // One that says it has started all of it, this very moment.
+    let claim = |number: usize| {
+        let now = service::clock::Clock::Kernel.now().as_millis();
+        let boot = service::clock::boot_id().unwrap();
+        let claim = json!({"boot": boot, "wanted": now, "starts": vec![now; number]});
+        let file = starts.join("4242");
+        std::fs::write(&file, claim.to_string()).unwrap();
+        std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+    };
+    claim(4);
+    for name in ["a/one", "b/two", "c/three"] {
+        world.declare(name, |_| {});
+    }
+    world.until_state("a/one", "idle");
+    world.until_state("b/two", "idle");
+    let shared = "2 starts and 4 of other users in the last hour";
+    until("the reason", || text(&world.session("c/three"), "why").contains(shared));
+    // And it says itself what it has started.
+    let own: Value =
+        serde_json::from_str(&std::fs::read_to_string(starts.join("0")).unwrap()).unwrap();
+    assert_eq!(own.get("starts").and_then(Value::as_array).unwrap().len(), 2, "{own}");
+    claim(1);
+    world.until_state("c/three", "idle");
+}

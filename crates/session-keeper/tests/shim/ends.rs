@@ -41,6 +41,7 @@ fn an_end_of_the_server_is_no_clean_exit_of_its_agents() {
     for name in ["shop/polite", "shop/deaf"] {
         let report = world.until_report(name, 1, Phase::Ended);
         assert!(report.unit_stopping && !report.pane_closed, "{name}: {report:?}");
+        assert!(report.server_gone, "{name}: {report:?}");
         assert!(!is_alive(report.pid.unwrap()), "{name}");
     }
     assert_eq!(world.report("shop/polite").unwrap().exit_code, Some(0));
@@ -57,7 +58,7 @@ fn an_exit_while_the_unit_stops_is_no_clean_exit() {
     assert!(world.tmux(&["send-keys", "-t", "=shop/fix:", "x", "Enter"]).status.success());
     let report = world.until_report("shop/fix", 1, Phase::Ended);
     assert_eq!(report.exit_code, Some(0));
-    assert!(report.unit_stopping, "{report:?}");
+    assert!(report.unit_stopping && !report.server_gone, "{report:?}");
 }
 
 #[test]

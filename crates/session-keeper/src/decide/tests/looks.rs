@@ -117,6 +117,12 @@ impl World {
                 session: process.session.clone(),
             })
             .collect();
-        Evidence { server, holders: Reading::Known(holders), probes: self.probes.clone(), sessions }
+        Evidence {
+            server,
+            holders: Reading::Known(holders),
+            probes: self.probes.clone(),
+            neighbours: Reading::Known(self.neighbours.clone()),
+            sessions,
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod elsewhere;
 mod incidents;
 mod looks;
+mod neighbours;
 mod persons;
 mod policy;
 mod servers;

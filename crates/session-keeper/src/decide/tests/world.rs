@@ -9,7 +9,7 @@ use service::clock::Boottime;
 use super::super::*;
 use crate::agents::Folders;
 use crate::learned::Stop;
-use crate::sense::{Activity, Outcome, Probe, Report};
+use crate::sense::{Activity, Outcome, Probe, Report, Starts};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
 
@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<u32, Process>,
     pub(super) transcripts: BTreeSet<Conversation>,
     pub(super) probes: BTreeMap<String, Probe>,
+    /// What other users' keepers say.
+    pub(super) neighbours: Vec<Starts>,
     pub(super) standings: BTreeMap<SessionName, Standing>,
     /// All starts of agents, with their moments.
     pub(super) starts: Vec<(SessionName, Boottime)>,
@@ -112,6 +114,7 @@ impl World {
             processes: BTreeMap::new(),
             transcripts: BTreeSet::new(),
             probes: BTreeMap::new(),
+            neighbours: Vec::new(),
             standings: BTreeMap::new(),
             starts: Vec::new(),
             wrongs: Vec::new(),
