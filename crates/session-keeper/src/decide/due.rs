@@ -44,8 +44,8 @@ impl Round<'_> {
     /// all lost with their server it is the one that is suspected: those before it had it live on.
     fn is_latest(&self, case: &Case<'_>) -> bool {
         let Some(begun) = &case.learned.begun else { return false };
-        let mut last = self.last_on.iter().filter(|(server, _)| *server == begun.server);
-        last.all(|(_, at)| *at <= begun.at.at)
+        let mut last = self.last_on.iter().filter(|(server, ..)| *server == begun.server);
+        last.all(|(_, at, name)| (*at, name) <= (begun.at.at, case.name))
     }
 
     /// A person who has said stop means all of it: what an agent has left (its shim was killed, or it

@@ -170,8 +170,9 @@ struct Round<'a> {
     /// The last start of any session in this boot, and how many there were in the last hour.
     last_start: Option<Boottime>,
     starts: usize,
-    /// The starts whose end was not judged before this pass, and on which server.
-    last_on: Vec<(Server, Boottime)>,
+    /// The starts whose end was not judged before this pass: on which server, when and whose. Of those
+    /// of one moment the later name was started later.
+    last_on: Vec<(Server, Boottime, SessionName)>,
     probes: BTreeSet<String>,
 }
 
@@ -195,7 +196,7 @@ impl<'a> Round<'a> {
                 starts += usize::from(now.at.since(start.at) < HOUR);
             }
             if let Some(begun) = learned.begun.as_ref().filter(|_| learned.judged < learned.start) {
-                last_on.push((begun.server.clone(), begun.at.at));
+                last_on.push((begun.server.clone(), begun.at.at, name.clone()));
             }
             let live = evidence.sessions.get(name).is_some_and(may_live);
             if let (true, Wanted::Valid(intent, _), Some(id)) =

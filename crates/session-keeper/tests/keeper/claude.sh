@@ -45,6 +45,9 @@ echo "$GUPPY_SESSION $id $$" >>"$HOME/births"
 alone
 [ -e "$HOME/crash" ] && exit 1
 says idle
+if [ "$(cat "$HOME/ends-the-server" 2>/dev/null)" = "$GUPPY_SESSION" ]; then
+    kill -KILL "$(tmux -N display-message -p '#{pid}')"
+fi
 while read -r line; do
     case $line in
     exit\ *) exit "${line#exit }" ;;

@@ -208,6 +208,27 @@ fn an_agent_that_always_crashes_is_parked_with_its_reason() {
 }
 
 #[test]
+fn an_agent_that_ends_the_server_at_each_start_is_parked_and_the_others_go_on() {
+    let mut world = World::started();
+    let names = ["a/one", "b/guilty", "c/two"];
+    let ids = names.map(|name| world.told(name, name));
+    std::fs::write(world.at("home/ends-the-server"), "b/guilty").unwrap();
+    world.call("Restart", json!({"name": "b/guilty"})).unwrap();
+    for _ in 0..5 {
+        world.until_server_ends();
+        world.start_server();
+    }
+    let parked = world.until_state("b/guilty", "parked");
+    let why = "5 crashes within 15m; the last: the tmux server ended within 2m of its start";
+    assert!(text(&parked, "why").contains(why), "{parked}");
+    for (name, id) in names.iter().zip(&ids).filter(|(name, _)| **name != "b/guilty") {
+        let session = world.until_state(name, "idle");
+        assert_eq!(text(&session, "conversation"), id);
+    }
+    assert_eq!(number(&parked, "starts"), 6, "{}", world.log());
+}
+
+#[test]
 fn a_child_that_outlives_its_agent_is_gone_before_the_next_start() {
     let world = World::started();
     let id = world.told("shop/fix", "lagoon");

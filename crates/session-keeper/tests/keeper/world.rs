@@ -157,6 +157,12 @@ impl World {
         server.wait().unwrap();
     }
 
+    /// Waits until something has ended the server.
+    pub(crate) fn until_server_ends(&mut self) {
+        let mut server = self.server.take().unwrap();
+        until("the server's end", || server.try_wait().unwrap().is_some());
+    }
+
     pub(crate) fn start_keeper(&mut self) {
         self.start_keeper_with(|_| {});
     }
