@@ -5,6 +5,9 @@
 //! as many zeros as had been added since the last fsync). An agent goes on behind them, so its first
 //! line would stand in one line with the zeros or with half of another: nobody can read that, and at
 //! the resume after this one it is lost.
+//!
+//! That is claude. codex 0.169.0 begins a line of its own behind zeros and behind half a line, and
+//! passes over both at each resume.
 
 use std::fs::File;
 use std::io;

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
+
 /// The hook of a turn's end comes before the agent has written its answer down (claude 2.1.197: in
 /// 3 of 3 turns, and of a first turn not even the prompt). So the transcript is looked at again
 /// after each of these pauses, 6.35 s in all.
@@ -18,6 +20,10 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(1600),
     Duration::from_millis(3200),
 ];
+
+/// So many files are saved at a time: a file system that hangs takes no more threads than that, and
+/// what was learned, on another, can still be written.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// What changes with every word that is added to a file.
 pub type Stamp = (u64, SystemTime);
@@ -35,6 +41,8 @@ pub async fn save_turn(path: PathBuf) {
 
 /// Saves a transcript, and says so where it cannot. Whether it could.
 pub async fn sync_in_background(path: PathBuf) -> bool {
+    // It is never closed.
+    let Ok(_turn) = AT_ONCE.acquire().await else { return false };
     let saved = tokio::task::spawn_blocking(move || {
         sync_transcript(&path).map_err(|error| format!("{}: {error}", path.display()))
     });
