@@ -29,6 +29,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// What a person wants is on the disk before the keeper says so, and a disk that is busy takes longer
 /// than a processor.
 const WRITES_WITHIN: Duration = Duration::from_secs(120);
+/// An agent that runs is ready when it has drawn: aider and opencode have taken more than a minute for
+/// that where two processors had a load of ten.
+const DRAWS_WITHIN: Duration = Duration::from_secs(240);
 
 /// How to see that it runs.
 const SEE: &str = "see: systemctl status guppy-session-keeper@$USER";
@@ -211,7 +214,8 @@ async fn own_look(paths: &Paths) -> Result<Listing, Failure> {
     keeper.only_look().await.map_err(failed)
 }
 
-/// Asks again and again until a session is as wanted; none has waited in vain after `within`.
+/// Asks again and again until a session is as wanted; none has waited in vain after `within`, unless
+/// its agent runs and is about to be ready.
 ///
 /// # Errors
 /// The keeper cannot be asked, or it is not so in time.
@@ -228,16 +232,25 @@ pub async fn until(
         let line = listing.sessions.into_iter().find(|line| line.name == name);
         match line {
             Some(line) if wanted(&line) => return Ok(line),
-            other if begin.elapsed() >= within => {
+            other if begin.elapsed() >= patience(other.as_ref(), within) => {
                 let stands = other.map_or_else(
                     || "not known".to_owned(),
                     |line| format!("{} ({})", line.state, line.why),
                 );
-                let why = format!("{name} is still {stands} after {within:?} (see: guppy ls)");
+                let waited = Duration::from_secs(begin.elapsed().as_secs());
+                let why = format!("{name} is still {stands} after {waited:?} (see: guppy ls)");
                 return Err(Failure::new(Code::Unhealthy, why));
             }
             _ => tokio::time::sleep(AGAIN).await,
         }
+    }
+}
+
+/// How long to wait for a session that stands so.
+fn patience(line: Option<&api::SessionLine>, within: Duration) -> Duration {
+    match line {
+        Some(line) if line.state == "starting" => within.max(DRAWS_WITHIN),
+        _ => within,
     }
 }
 
@@ -256,6 +269,17 @@ mod tests {
         };
         assert_eq!(summary(&listing(&["idle", "blocked", "idle"])), "1 blocked, 2 idle");
         assert_eq!(summary(&listing(&[])), "no sessions yet");
+    }
+
+    #[test]
+    fn an_agent_that_is_about_to_be_ready_is_waited_for_longer() {
+        let line = |state: &str| api::SessionLine { state: state.to_owned(), ..Default::default() };
+        let minute = Duration::from_secs(60);
+        assert_eq!(patience(Some(&line("starting")), minute), DRAWS_WITHIN);
+        assert_eq!(patience(Some(&line("starting")), 2 * DRAWS_WITHIN), 2 * DRAWS_WITHIN);
+        for other in [Some(line("due")), Some(line("ending")), None] {
+            assert_eq!(patience(other.as_ref(), minute), minute);
+        }
     }
 
     #[test]
