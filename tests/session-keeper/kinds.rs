@@ -133,14 +133,7 @@ impl Kinds {
         // codex shows hooks to its user for a review; without them the file that it holds open tells.
         machine.user("guppy agents setup opencode --yes")?.ok().context("the plugin")?;
         for kind in KINDS {
-            let words = if kind == Agent::Aider { AIDER } else { "" };
-            let new = format!(
-                "guppy new {} --agent {} --worktree ~/work --env-file ~/secrets.env -- {words}",
-                name(kind),
-                kind.name()
-            );
-            // Whether it has drawn within the verb's time is not the question.
-            machine.user(&new)?;
+            self.make(kind)?;
         }
         for kind in KINDS {
             self.ask(kind, &format!("your word is {}", word(kind)))?;
@@ -155,6 +148,19 @@ impl Kinds {
                 Ok(self.machine().user(&written)?.status == 0)
             })?;
         }
+        Ok(())
+    }
+
+    fn make(&self, kind: Agent) -> Result<()> {
+        let words = if kind == Agent::Aider { AIDER } else { "" };
+        let new = format!(
+            "guppy new {} --agent {} --worktree ~/work --env-file ~/secrets.env -- {words}",
+            name(kind),
+            kind.name()
+        );
+        let made = self.machine().user_within(DRAWN, &new)?;
+        // Whether it has drawn within the verb's time is not the question.
+        ensure!(matches!(made.status, 0 | 3), "{made:?}");
         Ok(())
     }
 
@@ -275,11 +281,9 @@ impl Kinds {
     /// aider's next session of that name knows nothing of the one before.
     fn forgotten(&self) -> Result<()> {
         let name = name(Agent::Aider);
-        let again = format!(
-            "guppy rm {name} && ls ~/.local/state/guppy/aider/shop+aider.md.1 && guppy new {name} \
-             --agent aider --worktree ~/work --env-file ~/secrets.env -- {AIDER}"
-        );
-        self.machine().user(&again)?.ok()?;
+        let removed = format!("guppy rm {name} && ls ~/.local/state/guppy/aider/shop+aider.md.1");
+        self.machine().user(&removed)?.ok()?;
+        self.make(Agent::Aider)?;
         self.ask(Agent::Aider, QUESTION)?;
         self.until_shown(Agent::Aider, "Nobody told me a word.")
     }
