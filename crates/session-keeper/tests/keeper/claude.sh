@@ -45,7 +45,7 @@ echo "$GUPPY_SESSION $id $$" >>"$HOME/births"
 alone
 [ -e "$HOME/crash" ] && exit 1
 says idle
-if [ "$(cat "$HOME/ends-the-server" 2>/dev/null)" = "$GUPPY_SESSION" ]; then
+if [ -e "$HOME/ends-the-server" ] && [ "$(cat "$HOME/ends-the-server")" = "$GUPPY_SESSION" ]; then
     kill -KILL "$(tmux -N display-message -p '#{pid}')"
 fi
 while read -r line; do
