@@ -196,8 +196,11 @@ pub async fn listing(paths: &Paths) -> Result<Listing, Failure> {
 }
 
 /// The way to the server of a listing.
-pub fn tmux(listing: &Listing) -> Tmux {
-    server_pid(&listing.server).map_or_else(Tmux::default, Tmux::for_server)
+pub async fn tmux(listing: &Listing) -> Tmux {
+    match server_pid(&listing.server) {
+        Some(server) => Tmux::for_server(server).await,
+        None => Tmux::default(),
+    }
 }
 
 /// The pid in the line on a server.

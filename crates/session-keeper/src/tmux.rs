@@ -8,14 +8,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::process::Command;
 
 /// tmux answers in milliseconds, or something is wrong; but an emulated machine on which twenty agents
-/// start has taken more than 5 s to run its client.
+/// start has taken more than 5 s to run its client. The most; see [`Tmux::within`].
 const DEADLINE: Duration = Duration::from_secs(20);
 /// What a client may pass of its environment.
 const PASSED: [&str; 6] = ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMUX_TMPDIR"];
@@ -45,6 +45,7 @@ pub struct Tmux {
     /// [`Tmux::ask_anew`].
     hangs: Rc<Cell<bool>>,
     answers: Rc<Cell<u64>>,
+    deadline: Rc<Cell<Duration>>,
 }
 
 impl Default for Tmux {
@@ -56,7 +57,13 @@ impl Default for Tmux {
 impl Tmux {
     fn of(program: PathBuf) -> Self {
         let program = Rc::new(RefCell::new(program));
-        Self { program, hangs: Rc::default(), answers: Rc::default() }
+        let deadline = Rc::new(Cell::new(DEADLINE));
+        Self { program, hangs: Rc::default(), answers: Rc::default(), deadline }
+    }
+
+    /// Each call waits no longer than this from now on, nor longer than [`DEADLINE`].
+    pub fn within(&self, deadline: Duration) {
+        self.deadline.set(deadline.min(DEADLINE));
     }
 
     /// The next call is made, whatever came of the ones before. After one that was not answered the
@@ -77,24 +84,25 @@ impl Tmux {
     }
 
     /// For the server that has this process.
-    pub fn for_server(server: u32) -> Self {
+    pub async fn for_server(server: u32) -> Self {
         let tmux = Self::default();
-        tmux.follow(server);
+        tmux.follow(server).await;
         tmux
     }
 
     /// Takes the client that understands this server, from the next call on. An upgrade may have
     /// replaced its program, and a newer client need not understand it (3.6 and a server of 3.5a:
     /// tmux#4711). Then it is the server's own program, which the kernel keeps while it runs; or
-    /// the installed one after all, where that one's libraries are gone.
+    /// the installed one after all, where that one's libraries are gone, or it does not answer.
     ///
     /// Whether this is another client than before.
-    pub fn follow(&self, server: u32) -> bool {
+    pub async fn follow(&self, server: u32) -> bool {
         let own = PathBuf::from(format!("/proc/{server}/exe"));
         if *self.program.borrow() == own {
             return false;
         }
-        let program = if is_replaced(server) && runs(&own) { own } else { INSTALLED.into() };
+        let its_own = is_replaced(server) && self.runs(&own).await;
+        let program = if its_own { own } else { INSTALLED.into() };
         self.program.replace(program.clone()) != program
     }
 
@@ -124,13 +132,13 @@ impl Tmux {
         for name in PASSED {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = match tokio::time::timeout(DEADLINE, command.output()).await {
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) => return Err(TmuxError::Unknown(error.to_string())),
-            Err(_) => {
+        let output = match self.output(command).await {
+            Some(Ok(output)) => output,
+            Some(Err(error)) => return Err(TmuxError::Unknown(error.to_string())),
+            None => {
                 self.hangs.set(true);
-                return Err(TmuxError::Unknown(format!("not within {DEADLINE:?}")));
+                let why = format!("not within {:?}", self.deadline.get());
+                return Err(TmuxError::Unknown(why));
             }
         };
         self.answers.set(self.answers.get() + 1);
@@ -145,18 +153,25 @@ impl Tmux {
             None => Err(TmuxError::Unknown(format!("{} {said}", output.status))),
         }
     }
+
+    async fn runs(&self, program: &Path) -> bool {
+        let mut command = Command::new(program);
+        command.arg("-V");
+        let answer = self.output(command).await;
+        answer.is_some_and(|output| output.is_ok_and(|output| output.status.success()))
+    }
+
+    /// What a program prints; None: it has not ended in time, and is killed.
+    async fn output(&self, mut command: Command) -> Option<std::io::Result<Output>> {
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        tokio::time::timeout(self.deadline.get(), command.output()).await.ok()
+    }
 }
 
 /// Whether the program that a process was started from is no longer what its path leads to.
 pub fn is_replaced(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe"))
         .is_ok_and(|path| path.as_os_str().as_bytes().ends_with(b" (deleted)"))
-}
-
-fn runs(program: &Path) -> bool {
-    let mut command = std::process::Command::new(program);
-    command.arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// What a server without sessions answers to a command that wants one.
@@ -196,6 +211,8 @@ pub fn literal(text: &OsStr) -> OsString {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -228,33 +245,50 @@ mod tests {
         std::process::Command::new(program).args(words).stdin(Stdio::piped()).spawn().unwrap()
     }
 
-    #[test]
-    fn a_server_whose_program_was_replaced_is_asked_by_its_own() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_server_whose_program_was_replaced_is_asked_by_its_own() {
         let folder = tempfile::tempdir().unwrap();
         // dash takes -V for a mode, and ends well with no input.
         let path = folder.path().join("server");
         let mut child = process(&path, "/bin/sh", &["-c", "read -r _"]);
         let tmux = Tmux::default();
-        assert!(!tmux.follow(child.id()));
+        assert!(!tmux.follow(child.id()).await);
         fs::remove_file(&path).unwrap();
-        assert!(tmux.follow(child.id()) && !tmux.follow(child.id()));
+        assert!(tmux.follow(child.id()).await && !tmux.follow(child.id()).await);
         assert_eq!(tmux.clone().program(), PathBuf::from(format!("/proc/{}/exe", child.id())));
         child.kill().unwrap();
         child.wait().unwrap();
         // Its successor is of the program that is installed.
-        assert!(tmux.follow(std::process::id()));
+        assert!(tmux.follow(std::process::id()).await);
         assert_eq!(tmux.program(), PathBuf::from(INSTALLED));
     }
 
-    #[test]
-    fn a_program_that_cannot_run_any_more_is_no_client() {
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_that_cannot_run_any_more_is_no_client() {
         let folder = tempfile::tempdir().unwrap();
         // It knows no -V, as little as one without its libraries.
         let path = folder.path().join("server");
         let mut child = process(&path, "/bin/sleep", &["60"]);
         fs::remove_file(&path).unwrap();
-        assert!(is_replaced(child.id()) && !Tmux::default().follow(child.id()));
+        assert!(is_replaced(child.id()) && !Tmux::default().follow(child.id()).await);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_program_that_hangs_is_no_client_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hangs");
+        fs::write(&path, "#!/bin/sh\nexec sleep 3600\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let tmux = Tmux::of(path.clone());
+        tmux.within(Duration::from_millis(50));
+        assert!(!tmux.runs(&path).await);
+        // The commands of a look are another matter: the first says for all of them that it hangs.
+        assert!(!tmux.hangs());
+        let list: &[&OsStr] = &[OsStr::new("list-sessions")];
+        let why = tmux.run(&[list]).await.unwrap_err().to_string();
+        assert!(why.ends_with("not within 50ms") && tmux.hangs(), "{why}");
+        tmux.within(Duration::MAX);
+        assert_eq!(tmux.deadline.get(), DEADLINE);
     }
 }

@@ -82,7 +82,8 @@ pub(super) async fn read(tmux: &Tmux, tree: &Reading<Tree>, boot: &str) -> Readi
     let mut said = tmux.run(&[&asked, &listed]).await;
     // A client that was installed since the server's start may not understand it.
     if matches!(said, Err(TmuxError::Refused(_) | TmuxError::Unknown(_)))
-        && own_server(tree).is_some_and(|pid| tmux.follow(pid))
+        && let Some(pid) = own_server(tree)
+        && tmux.follow(pid).await
     {
         tmux.ask_anew();
         said = tmux.run(&[&asked, &listed]).await;
@@ -90,7 +91,7 @@ pub(super) async fn read(tmux: &Tmux, tree: &Reading<Tree>, boot: &str) -> Readi
     match said {
         Ok(text) => match parse(&text) {
             Some((pid, version, all)) => {
-                tmux.follow(pid);
+                tmux.follow(pid).await;
                 let (server, replaced) = (server(pid, tree, boot), is_replaced(pid));
                 Reading::Known(Panes { server, version, replaced, all })
             }

@@ -17,7 +17,11 @@ use crate::verbs::wait_for;
 /// # Errors
 /// There is no such session, or it has no pane.
 pub(super) fn run(paths: &Paths, name: &SessionName) -> Result<Report, Failure> {
-    let listing = wait_for(listing(paths))?;
+    let (listing, tmux) = wait_for(async {
+        let listing = listing(paths).await?;
+        let tmux = tmux(&listing).await;
+        Ok((listing, tmux))
+    })?;
     let text = name.to_string();
     let line = listing.sessions.iter().find(|line| line.name == text);
     let Some(line) = line else {
@@ -35,7 +39,7 @@ pub(super) fn run(paths: &Paths, name: &SessionName) -> Result<Report, Failure> 
         Some(server) if Some(server) == server_pid(&listing.server) => "switch-client",
         _ => "attach-session",
     };
-    let mut command = Command::new(tmux(&listing).program());
+    let mut command = Command::new(tmux.program());
     if verb == "attach-session" {
         // Within another server, that is what is wanted.
         command.env_remove("TMUX");

@@ -45,7 +45,7 @@ pub(super) async fn run(
     // Also where its file is refused: it may have been spoiled since its agent was started.
     tell(paths, async |mut keeper| keeper.stop(&text).await).await?;
     until(paths, &text, STOPS_WITHIN, |line| line.state == "stopped").await?;
-    close(&tmux(&listing(paths).await?), name).await;
+    close(&tmux(&listing(paths).await?).await, name).await;
     std::fs::remove_file(&file)
         .map_err(|error| Failure::new(Code::Failed, format!("{}: {error}", file.display())))?;
     tell(paths, async |mut keeper| keeper.forget(&text).await).await?;

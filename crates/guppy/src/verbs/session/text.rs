@@ -37,7 +37,7 @@ pub(super) async fn logs(paths: &Paths, name: &SessionName, lines: u32) -> Resul
     })?;
     let from = format!("-{lines}");
     let capture = ["capture-pane", "-p", "-J", "-S", &from, "-t", pane].map(OsStr::new);
-    let screen = tmux(&listing).run(&[&capture]).await;
+    let screen = tmux(&listing).await.run(&[&capture]).await;
     let screen = screen.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     // capture-pane gives text without escape sequences.
     let screen = closed_up(&screen);
