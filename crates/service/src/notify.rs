@@ -48,6 +48,11 @@ impl Watchdog {
         Self { deadline: sd_notify::watchdog_enabled() }
     }
 
+    /// How long systemd waits. None: it does not.
+    pub const fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
     /// How often to ping: half of what systemd waits. None: not at all.
     pub fn interval(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline / 2)

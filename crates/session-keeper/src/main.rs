@@ -14,6 +14,7 @@ use guppy_session_keeper::sense::Looker;
 use guppy_session_keeper::serve::{INTERFACE, LIMITS, Service};
 use service::clock::Clock;
 use service::config::Live;
+use service::signals::Signals;
 use service::socket::{listen, serve};
 use service::{args, notify};
 use tokio::sync::Notify;
@@ -52,10 +53,11 @@ async fn run(args: args::Args) -> Result<(), String> {
     let wake = Rc::new(Notify::new());
     let service = Service::new(Rc::clone(&keeper), Rc::clone(&wake));
     let mut round = Round::new(keeper, wake).map_err(|error| error.to_string())?;
+    let signals = Signals::new().map_err(|error| error.to_string())?;
     notify::ready();
     tokio::select! {
         () = serve(listener, service, INTERFACE, LIMITS) => {}
-        () = round.go_on() => {}
+        () = round.go_on(signals) => {}
     }
     notify::stopping();
     Ok(())

@@ -22,16 +22,23 @@ use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
 use crate::sense::{Reading, TmuxServer};
+use crate::tmux::TmuxError;
 
 /// A thousand hooks call for no more than this many looks.
 const AWAKE_EVERY: Duration = Duration::from_millis(100);
+/// A call to tmux waits for no longer than this part of what systemd waits: between two signs of life
+/// there are three that are not answered, at most (a look's first, one to the server's own program,
+/// and the look's first again).
+const CALL: u32 = 6;
+/// Amid a look the watchdog is pinged in this part of what systemd waits.
+const AMID_LOOK: u32 = 8;
 
 /// The loop and what it owns.
 #[derive(Debug)]
 pub struct Round {
     keeper: Rc<RefCell<Keeper>>,
     wake: Rc<Notify>,
-    signals: Signals,
+    reload: Rc<Notify>,
     timer: Timer,
     watchdog: Watchdog,
     looked: Instant,
@@ -51,14 +58,18 @@ impl Round {
     /// A loop over this keeper.
     ///
     /// # Errors
-    /// Signal handlers or the timer cannot be made.
+    /// The timer cannot be made.
     pub fn new(keeper: Rc<RefCell<Keeper>>, wake: Rc<Notify>) -> std::io::Result<Self> {
+        let watchdog = Watchdog::from_env();
+        if let Some(deadline) = watchdog.deadline() {
+            keeper.borrow().looker.tmux.within(deadline / CALL);
+        }
         Ok(Self {
             keeper,
             wake,
-            signals: Signals::new()?,
+            reload: Rc::default(),
             timer: Timer::new()?,
-            watchdog: Watchdog::from_env(),
+            watchdog,
             looked: Instant::now(),
             woken: false,
             look_again: None,
@@ -69,8 +80,22 @@ impl Round {
         })
     }
 
-    /// Goes on until SIGTERM. Agents and tmux live on.
-    pub async fn go_on(&mut self) {
+    /// Goes on until SIGTERM, also amid a look: with a tmux that hangs it lasts for longer than systemd
+    /// waits for an end. Agents and tmux live on.
+    pub async fn go_on(&mut self, mut signals: Signals) {
+        let reload = Rc::clone(&self.reload);
+        let stopped = async {
+            while signals.next().await != Signal::Stop {
+                reload.notify_one();
+            }
+        };
+        tokio::select! {
+            () = self.look_after_look() => {}
+            () = stopped => {}
+        }
+    }
+
+    async fn look_after_look(&mut self) {
         self.look().await;
         loop {
             let due = self.due();
@@ -83,13 +108,10 @@ impl Round {
                     }
                 }
                 () = self.wake.notified() => self.woken = true,
-                signal = self.signals.next() => match signal {
-                    Signal::Reload => {
-                        self.reload();
-                        self.look().await;
-                    }
-                    Signal::Stop => return,
-                },
+                () = self.reload.notified() => {
+                    self.reload();
+                    self.look().await;
+                }
             }
             self.watchdog.ping();
         }
@@ -112,13 +134,13 @@ impl Round {
     /// than the watchdog waits: meanwhile it hears of the loop as long as that gets on.
     async fn look(&mut self) {
         let watchdog = self.watchdog;
-        let Some(interval) = watchdog.interval() else { return self.look_once().await };
+        let Some(deadline) = watchdog.deadline() else { return self.look_once().await };
         let tmux = self.keeper.borrow().looker.tmux.clone();
         let done = Rc::clone(&self.done);
         let progress = || (tmux.answers(), done.get());
         let mut seen = progress();
         let mut look = std::pin::pin!(self.look_once());
-        while tokio::time::timeout(interval / 2, &mut look).await.is_err() {
+        while tokio::time::timeout(deadline / AMID_LOOK, &mut look).await.is_err() {
             if progress() != seen {
                 seen = progress();
                 watchdog.ping();
@@ -188,6 +210,12 @@ impl Round {
         // the look before this one has said.
         self.keeper.borrow_mut().stand(standings);
         for action in actions {
+            if self.keeper.borrow().looker.tmux.hangs() {
+                // What was not seen is not judged, and the others' starts would be counted and none
+                // would come about.
+                self.woken = true;
+                return;
+            }
             let name = action.name().cloned();
             if name.as_ref().is_some_and(|name| failed.contains(name)) {
                 continue;
@@ -209,11 +237,6 @@ impl Round {
             if let (Err(why), Some(name)) = (done, name) {
                 self.keeper.borrow_mut().trouble(&name, why);
                 failed.insert(name);
-            }
-            if self.keeper.borrow().looker.tmux.hangs() {
-                // The others' starts would be counted, and none would come about.
-                self.woken = true;
-                return;
             }
             if acted {
                 // What it has changed is there to be seen.
@@ -263,6 +286,8 @@ impl Round {
         };
         match act::install_hooks(&looker.tmux, &libexec, &looker.paths.socket).await {
             Ok(()) => {}
+            // The next look tries again.
+            Err(TmuxError::Absent | TmuxError::Unknown(_)) => return,
             Err(error) => tracing::warn!("tmux will not tell of panes that die: {error}"),
         }
         self.keeper.borrow_mut().hooked = Some(server.clone());

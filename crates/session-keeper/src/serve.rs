@@ -112,7 +112,9 @@ impl Service {
         let sent = act::send(&looker.tmux, &pane, &agent, text, now).await;
         self.wake.notify_one();
         sent.map_err(|error| match error {
-            act::SendError::Tmux(error) => Error::Failed { message: error.to_string() },
+            act::SendError::NotTyped(error) | act::SendError::Tmux(error) => {
+                Error::Failed { message: error.to_string() }
+            }
             error @ (act::SendError::NotReady(_) | act::SendError::NotEntered(_)) => {
                 let message =
                     format!("{name} takes no text now: {error} (see: guppy attach {name})");

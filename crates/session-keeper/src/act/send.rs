@@ -43,7 +43,10 @@ pub enum SendError {
     /// A question has come while the text was typed. The text stands there, and was not entered.
     #[error("it {0}; the text was typed and not entered")]
     NotEntered(String),
-    /// tmux could not.
+    /// tmux could not, before anything was typed.
+    #[error("{0}")]
+    NotTyped(TmuxError),
+    /// tmux could not, and what of the text was typed nobody knows.
     #[error("{0}")]
     Tmux(#[from] TmuxError),
 }
@@ -81,9 +84,9 @@ pub async fn send<F: Future<Output = Activity>>(
         }
     }
     for key in &agent.input.clear {
-        keys(tmux, pane, &[key]).await?;
+        keys(tmux, pane, &[key]).await.map_err(SendError::NotTyped)?;
     }
-    let before = screen(tmux, pane).await?;
+    let before = screen(tmux, pane).await.map_err(SendError::NotTyped)?;
     for chunk in chunks(&typed) {
         keys(tmux, pane, &["-l", "--", chunk]).await?;
     }

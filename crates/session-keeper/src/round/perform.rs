@@ -102,8 +102,8 @@ impl Round {
         let pane = pane.ok_or("it has no pane")?;
         let now = || activity(&self.keeper, name, &pane);
         let sent = act::send(&looker.tmux, &pane, agent, text, now).await;
-        if let Err(SendError::NotReady(_)) = &sent {
-            // Nothing was typed: it is sent when the agent is ready again.
+        if let Err(SendError::NotReady(_) | SendError::NotTyped(_)) = &sent {
+            // It is sent when the agent is ready again.
             let of = name.clone();
             let unsend = move |keeper: &Keeper| {
                 let mut learned = keeper.learned(&of)?.clone();
