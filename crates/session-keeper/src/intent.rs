@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use service::config::{self, Invalid, Paths, Validate};
@@ -143,7 +144,7 @@ fn is_variable(name: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Declared {
     /// What it should be.
-    Valid(Box<Intent>),
+    Valid(Rc<Intent>),
     /// Why it is refused, with file, line and remedy.
     Refused(String),
 }
@@ -185,7 +186,7 @@ pub fn read(folder: &Path) -> Result<Intents, String> {
         match name_of(stem) {
             Ok(name) => {
                 let declared = match read_one(&path) {
-                    Ok(intent) => Declared::Valid(Box::new(intent)),
+                    Ok(intent) => Declared::Valid(Rc::new(intent)),
                     Err(why) => Declared::Refused(why),
                 };
                 intents.sessions.insert(name, declared);
@@ -236,10 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    fn name(text: &str) -> SessionName {
-        SessionName::parse(text).unwrap()
-    }
+    use crate::name::tests::name;
 
     #[test]
     fn what_is_written_is_read() {
@@ -257,7 +255,7 @@ mod tests {
         };
         write(&dir, &name("shop/v1.2"), &intent).unwrap();
         let read = read(&dir).unwrap();
-        let valid = Declared::Valid(Box::new(intent));
+        let valid = Declared::Valid(Rc::new(intent));
         assert_eq!(read.sessions.into_iter().collect::<Vec<_>>(), [(name("shop/v1.2"), valid)]);
     }
 

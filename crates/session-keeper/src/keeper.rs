@@ -172,9 +172,7 @@ impl Keeper {
             let wanted = match declared {
                 Declared::Refused(why) => Wanted::Refused(why.clone()),
                 Declared::Valid(intent) => match self.agents.get(&intent.agent) {
-                    Some(Ok(agent)) => {
-                        Wanted::Valid(Rc::new(intent.as_ref().clone()), Rc::clone(agent))
-                    }
+                    Some(Ok(agent)) => Wanted::Valid(Rc::clone(intent), Rc::clone(agent)),
                     Some(Err(why)) => Wanted::Refused(why.clone()),
                     None => Wanted::Refused(format!("agent {} was not read", intent.agent)),
                 },

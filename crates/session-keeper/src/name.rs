@@ -235,14 +235,14 @@ impl From<SessionName> for String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn name(text: &str) -> SessionName {
+    pub(crate) fn name(text: &str) -> SessionName {
         SessionName::parse(text).unwrap()
     }
 

@@ -6,7 +6,7 @@ mod argv;
 mod exit;
 pub mod hooks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

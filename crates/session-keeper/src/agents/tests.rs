@@ -14,6 +14,19 @@ fn shipped(name: &str) -> Agent {
     Folders(vec![SHIPPED.into()]).read_one(name).unwrap()
 }
 
+/// The places of a session that has all of its own below one folder.
+pub(crate) fn places_below<'a>(folder: &'a Path, name: &'a SessionName) -> Places<'a> {
+    Places {
+        name,
+        conversation: None,
+        home: folder,
+        state: folder,
+        worktree: folder,
+        shell: Path::new("/bin/sh"),
+        pid: None,
+    }
+}
+
 fn command(agent: &str, resume: bool, id: Option<&Conversation>) -> Vec<String> {
     let agent = shipped(agent);
     let name = SessionName::parse("shop/fix.login").unwrap();

@@ -45,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::agents::Folders;
+    use crate::agents::tests::places_below;
     use crate::name::SessionName;
 
     #[test]
@@ -53,15 +54,7 @@ mod tests {
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
         let all = Folders(vec![shipped.into()]).read().unwrap();
         let name = SessionName::parse("shop/fix").unwrap();
-        let places = Places {
-            name: &name,
-            conversation: None,
-            home: folder.path(),
-            state: folder.path(),
-            worktree: folder.path(),
-            shell: "/bin/sh".as_ref(),
-            pid: None,
-        };
+        let places = places_below(folder.path(), &name);
         let at = |name: &str| folder.path().join("aider").join(name);
         fs::create_dir(folder.path().join("aider")).unwrap();
         let put_aside = || put_aside(all.values().flatten(), places).unwrap();

@@ -86,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::agents::Folders;
+    use crate::agents::tests::places_below;
 
     struct Twin(Child);
 
@@ -120,15 +121,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = SessionName::parse("shop/fix").unwrap();
         let id = Conversation::parse("ses_twinA1").unwrap();
-        let places = Places {
-            name: &name,
-            conversation: None,
-            home: folder.path(),
-            state: folder.path(),
-            worktree: folder.path(),
-            shell: "/bin/sh".as_ref(),
-            pid: None,
-        };
+        let places = places_below(folder.path(), &name);
         let twin = |agent: &str, id: Option<&Conversation>| {
             Processes::read().twin(&name, &shipped(agent), folder.path(), id, places)
         };
