@@ -115,7 +115,9 @@ impl Service {
             act::SendError::NotTyped(error) | act::SendError::Tmux(error) => {
                 Error::Failed { message: error.to_string() }
             }
-            error @ (act::SendError::NotReady(_) | act::SendError::NotEntered(_)) => {
+            error @ (act::SendError::NotReady(_)
+            | act::SendError::NotEntered(_)
+            | act::SendError::Ended) => {
                 let message =
                     format!("{name} takes no text now: {error} (see: guppy attach {name})");
                 Error::NotReady { message }

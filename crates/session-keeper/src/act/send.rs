@@ -43,6 +43,9 @@ pub enum SendError {
     /// A question has come while the text was typed. The text stands there, and was not entered.
     #[error("it {0}; the text was typed and not entered")]
     NotEntered(String),
+    /// It has ended before Enter. What was typed went with it.
+    #[error("it has ended")]
+    Ended,
     /// tmux could not, before anything was typed.
     #[error("{0}")]
     NotTyped(TmuxError),
@@ -86,7 +89,10 @@ pub async fn send<F: Future<Output = Activity>>(
     for key in &agent.input.clear {
         keys(tmux, pane, &[key]).await.map_err(SendError::NotTyped)?;
     }
-    let before = screen(tmux, pane).await.map_err(SendError::NotTyped)?;
+    let before = match screen(tmux, pane).await {
+        Err(SendError::Tmux(error)) => return Err(SendError::NotTyped(error)),
+        before => before?,
+    };
     for chunk in chunks(&typed) {
         keys(tmux, pane, &["-l", "--", chunk]).await?;
     }
@@ -107,8 +113,15 @@ pub async fn send<F: Future<Output = Activity>>(
     Ok(())
 }
 
-async fn screen(tmux: &Tmux, pane: &str) -> Result<String, TmuxError> {
-    tmux.run(&[&["capture-pane", "-p", "-t", pane].map(OsStr::new)]).await
+/// To a dead pane tmux says that keys were sent, and it has a screen.
+async fn screen(tmux: &Tmux, pane: &str) -> Result<String, SendError> {
+    let dead = ["display-message", "-p", "-t", pane, "#{pane_dead}"].map(OsStr::new);
+    let capture = ["capture-pane", "-p", "-t", pane].map(OsStr::new);
+    let said = tmux.run(&[&dead, &capture]).await?;
+    match said.split_once('\n') {
+        Some(("0", screen)) => Ok(screen.to_owned()),
+        _ => Err(SendError::Ended),
+    }
 }
 
 /// Whether a screen shows a text that it did not show before: its end, wherever the agent breaks its

@@ -102,7 +102,7 @@ impl Round {
         let pane = pane.ok_or("it has no pane")?;
         let now = || activity(&self.keeper, name, &pane);
         let sent = act::send(&looker.tmux, &pane, agent, text, now).await;
-        if let Err(SendError::NotReady(_) | SendError::NotTyped(_)) = &sent {
+        if let Err(SendError::NotReady(_) | SendError::NotTyped(_) | SendError::Ended) = &sent {
             // It is sent when the agent is ready again.
             let of = name.clone();
             let unsend = move |keeper: &Keeper| {

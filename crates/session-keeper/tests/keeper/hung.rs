@@ -4,8 +4,8 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -39,9 +39,8 @@ impl Systemd {
                 }
             }
         });
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", world.at("bin").display());
         world.start_keeper_with(|keeper| {
-            keeper.env("NOTIFY_SOCKET", socket).env("PATH", path);
+            keeper.env("NOTIFY_SOCKET", socket);
             keeper.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
         });
         Self { own, signs }
@@ -60,30 +59,29 @@ impl Drop for Systemd {
     }
 }
 
-/// The keeper's way to tmux, with something before each call. `$*` are its words.
-fn in_the_way(world: &World, script: &str) {
-    let then = "PATH=/usr/local/bin:/usr/bin:/bin exec tmux \"$@\"";
-    world.program("bin/tmux", &format!("#!/bin/sh\n{script}\n{then}\n"));
-}
-
-/// The server stops: what it was told is done when it goes on.
-const STOP: &str = "kill -STOP $server";
+/// The server stops: what it was told is done when it goes on. First of all: the keeper may end this
+/// client before it has said so.
+const STOP: &str = "kill -STOP $server; mv $hang ${hang}s";
 /// The client hangs, and the server never hears of it.
-const CLIENT: &str = "exec sleep 3600";
+const CLIENT: &str = "mv $hang ${hang}s && exec sleep 3600";
 
 /// It hangs at the first call of this kind, and at no other: a pattern of the shell's for its words.
 fn hang_at(world: &World, call: &str, how: &str) {
     let (hang, server) = (world.at("hang").display().to_string(), world.server());
     fs::write(&hang, "").unwrap();
-    let once = format!("server={server}; mv {hang} {hang}s 2>/dev/null && {how}");
-    in_the_way(world, &format!("case $* in {call}) {once} ;; esac"));
+    let once = format!("hang={hang}; server={server}; if [ -e $hang ]; then {how}; fi");
+    world.in_the_way(&format!("case $* in {call}) {once} ;; esac"));
 }
 
 fn until_it_hangs(world: &World, call: &str) {
-    until(&format!("it to hang at {call}"), || world.at("hangs").exists());
+    let stat = format!("/proc/{}/stat", world.server());
+    until(&format!("it to hang at {call}"), || {
+        world.at("hangs").exists() || fs::read_to_string(&stat).unwrap().contains(") T ")
+    });
 }
 
 fn go_on(world: &World) {
+    let _ = fs::remove_file(world.at("hang"));
     let go_on = Command::new("kill").args(["-CONT", &world.server().to_string()]).status();
     assert!(go_on.unwrap().success());
 }
@@ -130,7 +128,7 @@ fn a_server_that_hangs_amid_fifty_starts_does_not_have_systemd_end_the_keeper() 
 fn a_tmux_that_takes_its_time_over_fifty_starts_does_not_either() {
     let mut world = many();
     // No call is long, and all of them are longer than this watchdog waits.
-    in_the_way(&world, "sleep 0.3; case $* in *new-session*) echo >>\"$HOME/../starts\" ;; esac");
+    world.in_the_way("sleep 0.3; case $* in *new-session*) echo >>\"$HOME/../starts\" ;; esac");
     let systemd = Systemd::of(&mut world, Duration::from_secs(6));
     let starts = || fs::read_to_string(world.at("starts")).unwrap_or_default().lines().count();
     until("the first start", || starts() > 0);
@@ -142,6 +140,8 @@ fn a_tmux_that_takes_its_time_over_fifty_starts_does_not_either() {
     assert!(world.call("List", json!({})).is_ok());
 }
 
+/// Worlds that wait beside each other.
+const AT_ONCE: usize = 4;
 /// Each kind of call that a keeper makes, as its words.
 const CALLS: [&str; 7] = [
     "*list-panes*",
@@ -149,17 +149,23 @@ const CALLS: [&str; 7] = [
     "*new-session*",
     "*respawn-pane*",
     "*@guppy_state*",
-    "'-N -u capture-pane -p -t'*",
+    "*'pane_dead} ; capture-pane'*",
     "*'send-keys -t '*' -l '*",
 ];
 
 #[test]
 fn a_tmux_that_hangs_at_any_call_is_asked_again_and_nothing_is_lost_or_doubled() {
+    let cases = CALLS.iter().flat_map(|call| [(call, STOP), (call, CLIENT)]);
+    let cases = Mutex::new(cases);
     std::thread::scope(|scope| {
-        for call in CALLS {
-            for how in [STOP, CLIENT] {
-                scope.spawn(move || hangs_at(call, how));
-            }
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = cases.lock().unwrap().next();
+                    let Some((call, how)) = next else { return };
+                    hangs_at(call, how);
+                }
+            });
         }
     });
 }

@@ -9,6 +9,7 @@ mod kills;
 mod life;
 mod parked;
 mod places;
+mod sends;
 mod tracer;
 mod turns;
 mod verbs;

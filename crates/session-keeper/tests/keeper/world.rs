@@ -120,6 +120,13 @@ impl World {
         assert!(install.status().unwrap().success());
     }
 
+    /// The way to tmux of keepers that start from now on, with something before each call. `$*` are
+    /// its words.
+    pub(crate) fn in_the_way(&self, script: &str) {
+        let then = "PATH=/usr/local/bin:/usr/bin:/bin exec tmux \"$@\"";
+        self.program("bin/tmux", &format!("#!/bin/sh\n{script}\n{then}\n"));
+    }
+
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir("/").stdin(Stdio::null());
@@ -173,6 +180,9 @@ impl World {
         let mut command = self.command(env!("CARGO_BIN_EXE_guppy-session-keeper"));
         command.arg("--socket").arg(self.at("keeper.sock"));
         command.arg("--config").arg(self.at("session-keeper.toml"));
+        // See `in_the_way`.
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.at("bin").display());
+        command.env("PATH", path);
         change(&mut command);
         self.keeper = Some(command.stderr(log.unwrap()).spawn().unwrap());
         until("the keeper to answer", || self.call("List", json!({})).is_ok());
