@@ -61,9 +61,12 @@ impl SshKey {
     #[must_use]
     pub fn client(&self, address: &str, user: &str, options: &str) -> String {
         let place = self.place.display();
+        // A machine that has just been resumed answers no ARP for some seconds where the host is busy:
+        // "No route to host". A try a second follows (ssh_config(5)).
         format!(
             "ssh -F none -i {place}/key -o IdentitiesOnly=yes -o UserKnownHostsFile=/dev/null \
-             -o StrictHostKeyChecking=no -o LogLevel=ERROR -o ConnectTimeout=30 {options} {user}@{address}"
+             -o StrictHostKeyChecking=no -o LogLevel=ERROR -o ConnectTimeout=30 \
+             -o ConnectionAttempts=30 {options} {user}@{address}"
         )
     }
 
