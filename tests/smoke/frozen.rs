@@ -47,7 +47,9 @@ fn two_machines_resume_from_one_state() {
             other.start_again()?;
             ensure!(other.sh("cat /run/in-memory")?.status != 0, "memory outlived a power-off");
             other.wait_booted(SOON)?;
-            right.host()?.sh(&format!("ping -c 1 -W 5 {}", other.address()))?.ok()?;
+            let ping = format!("ping -c 1 -W 1 {}", other.address());
+            let far = right.host()?;
+            lab::wait::until_true("the guest to answer", SOON, || Ok(far.sh(&ping)?.status == 0))?;
         }
         Ok(())
     });

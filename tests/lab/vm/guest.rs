@@ -46,9 +46,11 @@ impl Vm {
     /// Writes a file, its folders too.
     pub fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
         self.running()?;
-        self.sh(&format!("mkdir -p \"$(dirname '{path}')\" && : >'{path}'"))?.ok()?;
         // The agent's line takes a bounded request.
-        for chunk in content.chunks(256 * 1024) {
+        let (first, rest) = content.split_at(content.len().min(256 * 1024));
+        let make = format!("path='{path}'; mkdir -p \"${{path%/*}}\" && cat >\"$path\"");
+        self.agent.run(&make, first, PATIENCE)?.ok()?;
+        for chunk in rest.chunks(256 * 1024) {
             self.agent.run(&format!("cat >>'{path}'"), chunk, PATIENCE)?.ok()?;
         }
         Ok(())
