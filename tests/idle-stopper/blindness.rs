@@ -61,18 +61,23 @@ fn each_silent_directive_blinds_it() {
                 Ok(Seen::of(&it.explain()?)? == EVERYTHING)
             })
             .with_context(|| format!("{:#?}", it.explain()))?;
-            for (directive, blind) in [
-                (
-                    "PrivateNetwork=yes",
-                    Seen { connections: false, interfaces: false, ..EVERYTHING },
-                ),
-                ("ProtectProc=invisible", Seen { command: false, ..EVERYTHING }),
-                ("PrivateDevices=yes", Seen { terminals: false, ..EVERYTHING }),
-                ("ProcSubset=pid", Seen { package_lock: false, cpu: false, ..EVERYTHING }),
+            let no_network = Seen { connections: false, interfaces: false, ..EVERYTHING };
+            let no_files = Seen { package_lock: false, cpu: false, ..EVERYTHING };
+            // With what it then says that it cannot read.
+            for (directive, blind, unknown) in [
+                ("PrivateNetwork=yes", no_network, &[][..]),
+                ("ProtectProc=invisible", Seen { command: false, ..EVERYTHING }, &["commands"]),
+                ("PrivateDevices=yes", Seen { terminals: false, ..EVERYTHING }, &[]),
+                ("ProcSubset=pid", no_files, &["packages", "cpu"]),
             ] {
-                let seen = Seen::of(&look(&it, directive)?)?;
+                let explained = look(&it, directive)?;
+                let seen = Seen::of(&explained)?;
                 ensure!(seen.lacks(&blind), "{directive} hides nothing of {blind:?}: {seen:?}");
+                for kind in unknown {
+                    ensure!(state_of(&explained, kind)? == "unknown", "{directive}: {explained:#}");
+                }
             }
+            without_tmux_s_sockets(&it)?;
             without_netlink(&it)?;
             with_its_own_cgroup_only(&it)?;
             with_its_own_users_only(&it)?;
@@ -107,10 +112,25 @@ fn put_in(it: &Box, directives: &str) -> Result<()> {
 fn look(it: &Box, directive: &str) -> Result<Value> {
     put_in(it, directive)?;
     it.vm.sh(&format!("systemctl restart {UNIT}"))?.ok()?;
-    // Three looks: a rate needs two, and the first may fall into the command's start.
+    lab::wait::until_true("a first look", LONG, || Ok(it.kind("holds")? == "quiet"))?;
+    // Three more: a rate needs two, and the first may fall into the command's start.
     let begin = it.uptime()?;
     lab::wait::until_true("three looks", LONG, || Ok(it.uptime()? > begin + 3.5))?;
     it.explain()
+}
+
+/// Nothing asks them today: it is the daemon's own view of /tmp that is looked at.
+fn without_tmux_s_sockets(it: &Box) -> Result<()> {
+    it.vm.sh("touch /tmp/tmux-1000")?.ok()?;
+    let sees = || -> Result<bool> {
+        let pid = it.vm.sh(&format!("systemctl show -P MainPID {UNIT}"))?.ok()?;
+        Ok(it.vm.sh(&format!("test -e /proc/{pid}/root/tmp/tmux-1000"))?.status == 0)
+    };
+    look(it, "")?;
+    ensure!(sees()?, "as shipped, it does not see /tmp");
+    look(it, "PrivateTmp=yes")?;
+    ensure!(!sees()?, "PrivateTmp= hides nothing");
+    Ok(())
 }
 
 fn without_netlink(it: &Box) -> Result<()> {

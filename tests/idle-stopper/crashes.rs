@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lab::{Terminal, scenario};
 
-use crate::machine::{Box, IDLE, LONG, STAMP_STEP, TICK, UNIT, WARNING, calm, config, text_of};
+use crate::machine::{
+    Box, CGROUP, IDLE, LONG, STAMP_STEP, TICK, UNIT, WARNING, calm, config, text_of,
+};
 
 /// Half of them under a hold, which is kept. The others while somebody types, and after the last
 /// key: what they typed is not forgotten, nor is the time since.
@@ -48,12 +50,27 @@ fn fifty_kills_keep_the_holds_and_stop_nothing_early() {
     });
 }
 
-/// A script: each kill comes at an instant that nobody chose, once the daemon serves again.
+/// A script: each kill comes at an instant that nobody chose, once the daemon serves again. It asks
+/// and kills by itself: programs that it would start for that are most of an emulated machine's work.
 fn kills(number: u32) -> String {
-    let serves = "until guppy idle >/dev/null 2>&1; do :; done";
     format!(
-        "for i in $(seq {number}); do {serves}; perl -e 'select undef, undef, undef, rand 0.5'; \
-         systemctl kill --signal=KILL {UNIT}; done; {serves}"
+        r#"exec python3 -c "
+import os, random, signal, socket, time
+def serves():
+    answer = b''
+    while not answer:
+        with socket.socket(socket.AF_UNIX) as asks:
+            asks.connect('/run/guppy/idle-stopper.sock')
+            asks.sendall(b'{{\"method\":\"dev.guppy.IdleStopper.Explain\"}}\0')
+            try: answer = asks.recv(1)
+            except ConnectionResetError: pass
+for kill in range({number}):
+    serves()
+    time.sleep(random.random() / 2)
+    for pid in open('{CGROUP}/cgroup.procs').read().split():
+        os.kill(int(pid), signal.SIGKILL)
+serves()
+""#
     )
 }
 
@@ -121,7 +138,10 @@ fn a_bad_reload_leaves_the_running_config_in_force_and_says_so() {
             );
             ensure!(text_of(&explained, "config_error").contains("99-bad.toml"), "{explained:#}");
             it.vm
-                .sh(&format!("echo 'idle_after = \"2h\"' >{file} && systemctl reload {UNIT}"))?
+                .sh(&format!(
+                    "echo 'idle_after = \"2h\"' >{file} && guppy-idle-stopper --check-config && \
+                     systemctl reload {UNIT}"
+                ))?
                 .ok()?;
             it.wait_event("reloaded", LONG)?;
             let explained = it.explain()?;

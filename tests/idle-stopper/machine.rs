@@ -12,6 +12,9 @@ use serde_json::Value;
 pub(crate) const LONG: Duration = Duration::from_secs(300);
 /// The unit under test.
 pub(crate) const UNIT: &str = "guppy-idle-stopper.service";
+/// Where its processes are.
+pub(crate) const CGROUP: &str = "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/\
+    guppy-idle-stopper.slice/guppy-idle-stopper.service";
 
 /// The times of [`config`], in seconds.
 pub(crate) const IDLE: f64 = 15.0;
@@ -77,6 +80,21 @@ pub(crate) struct Line {
     pub(crate) text: String,
 }
 
+impl Line {
+    /// From what `journalctl --output=json` prints.
+    fn read(json: &str) -> Result<Self> {
+        let entry: BTreeMap<String, Value> =
+            serde_json::from_str(json).with_context(|| format!("a line of the journal: {json}"))?;
+        let field =
+            |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(Self {
+            at: field("__MONOTONIC_TIMESTAMP").parse::<f64>()? / 1e6,
+            event: field("GUPPY_EVENT"),
+            text: field("MESSAGE"),
+        })
+    }
+}
+
 /// The box as cloud-init has left it, frozen: made once, by the first test that wants it.
 fn installed(release: Release, key: &SshKey) -> Result<Arc<Snapshot>> {
     static MADE: Mutex<BTreeMap<&str, Arc<Snapshot>>> = Mutex::new(BTreeMap::new());
@@ -93,8 +111,7 @@ fn installed(release: Release, key: &SshKey) -> Result<Arc<Snapshot>> {
     prepared.push(key.public().as_bytes());
     let snapshot = Vm::builder(&Image::of(release)?)
         .nic_at(&switch, "10.99.0.10")
-        // One processor each: as many boxes as this machine has processors do not disturb each
-        // other, and an emulated second one only costs.
+        // One processor each: an emulated second one only costs.
         .cpus(1)
         .sleeps()
         .user_data(&cloud_config(&repository)?)
@@ -205,10 +222,18 @@ impl Box {
         after: f64,
         within: Duration,
     ) -> Result<Line> {
-        lab::wait::until(&format!("the event {event}"), within, || {
-            let lines = self.journal(0)?;
-            Ok(lines.into_iter().find(|line| line.event == event && line.at > after))
-        })
+        // One program that follows the journal: a machine that is asked again and again is busy.
+        let script = format!(
+            r#"while read -r line; do
+                at=${{line#*\"__MONOTONIC_TIMESTAMP\":\"}}
+                [ "${{at%%\"*}}" -gt {after} ] && break
+            done < <(exec journalctl --unit={UNIT} --boot --output=json --quiet --lines=all \
+                --follow GUPPY_EVENT={event})
+            kill $!; printf '%s' "$line""#,
+            after = (after * 1e6) as u64,
+        );
+        let line = self.vm.sh_within(within, &script).and_then(|line| line.ok());
+        Line::read(&line.with_context(|| format!("the event {event}"))?)
     }
 
     /// Waits until the box has gone off. Gives the line that began the stop, the first after a moment of
@@ -263,18 +288,7 @@ impl Box {
 pub(crate) fn journal_of(vm: &Vm, unit: &str, boot: i32) -> Result<Vec<Line>> {
     let text =
         vm.sh(&format!("journalctl --unit={unit} --boot={boot} --output=json --quiet"))?.ok()?;
-    text.lines()
-        .map(|line| {
-            let entry: BTreeMap<String, Value> = serde_json::from_str(line)?;
-            let field =
-                |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            Ok(Line {
-                at: field("__MONOTONIC_TIMESTAMP").parse::<f64>()? / 1e6,
-                event: field("GUPPY_EVENT"),
-                text: field("MESSAGE"),
-            })
-        })
-        .collect()
+    text.lines().map(Line::read).collect()
 }
 
 /// The state of one kind of evidence in an explanation.

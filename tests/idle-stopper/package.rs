@@ -7,7 +7,7 @@ use lab::scenario;
 use crate::machine::{Box, LONG, UNIT, calm, debs_for, text_of};
 
 #[test]
-fn an_upgrade_keeps_holds_files_and_time() {
+fn an_upgrade_keeps_holds_and_files() {
     scenario(|| {
         Box::each(&calm(), |it| {
             it.vm
@@ -15,13 +15,6 @@ fn an_upgrade_keeps_holds_files_and_time() {
                 .ok()?;
             let before = it.vm.sh(&format!("systemctl show -P MainPID {UNIT}"))?.ok()?;
             // The same package with a higher number.
-            it.vm
-                .sh_within(
-                    LONG,
-                    "cd $(mktemp -d) && apt-get -qq download guppy-idle-stopper 2>/dev/null; \
-                     dpkg-query -s guppy-idle-stopper >/dev/null",
-                )?
-                .ok()?;
             for deb in debs_for("amd64")? {
                 let name = deb.file_name().context("a file")?.to_string_lossy().into_owned();
                 it.vm.write_file(&format!("/root/debs/{name}"), &std::fs::read(&deb)?)?;
@@ -47,6 +40,8 @@ fn without_its_role_it_observes_and_a_purge_leaves_nothing() {
     scenario(|| {
         Box::each("", |it| {
             it.vm.sh("rm /etc/guppy/idle-stopper.d/90-test.toml")?.ok()?;
+            let mine = "/etc/guppy/idle-stopper.checks.d/mine";
+            it.vm.write_file(mine, b"exit 1\n")?;
             it.vm.sh_within(LONG, "DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-data-plane </dev/null")?.ok()?;
             lab::wait::until_true("observing", LONG, || {
                 Ok(text_of(&it.explain()?, "mode") == "observe")
@@ -57,11 +52,17 @@ fn without_its_role_it_observes_and_a_purge_leaves_nothing() {
             let left = it.vm.sh(
                 "find / -xdev \\( -name '*guppy*' -o -name 'idle-stopper*' \\) -not -path '/proc/*' -not -path '/var/log/*' \
                  -not -path '/var/lib/cloud/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' -not -path '/etc/apt/*' \
-                 -not -path '/sys/*' -not -path '/var/lib/systemd/*' 2>/dev/null; ls -d /run/*guppy* 2>/dev/null; \
+                 -not -path '/sys/*' 2>/dev/null; ls -d /run/*guppy* 2>/dev/null; \
                  getent passwd guppy-idle-stopper; getent group guppy guppy-idle-stopper; \
                  systemctl list-units --all --no-legend 'guppy*'",
             )?;
-            ensure!(left.stdout.trim().is_empty(), "left behind:\n{}", left.stdout);
+            // What somebody has written stays, with the folders that it is in, and nothing else does.
+            let left = left.stdout;
+            ensure!(
+                left == "/etc/guppy\n/etc/guppy/idle-stopper.checks.d\n",
+                "left behind:\n{left}"
+            );
+            ensure!(it.vm.read_file(mine)? == "exit 1\n");
             Ok(())
         })
     });
@@ -107,10 +108,43 @@ fn doctor_says_what_is_right_and_what_it_cannot_see() {
             let report: serde_json::Value =
                 serde_json::from_str(&output.stdout).context(output.stdout.clone())?;
             ensure!(report.to_string().contains("InstanceInitiatedShutdownBehavior"), "{report:#}");
+            let judged: Vec<&str> = report
+                .get("checks")
+                .and_then(serde_json::Value::as_array)
+                .context("no checks")?
+                .iter()
+                .filter_map(|finding| finding.get("check")?.as_str())
+                .collect();
+            ensure!(
+                judged
+                    == [
+                        "package",
+                        "unit",
+                        "socket",
+                        "may power off",
+                        "mode",
+                        "config",
+                        "evidence",
+                        "pre-stop hooks",
+                        "cgroups",
+                        "pressure",
+                        "clock",
+                        "locks",
+                        "disks",
+                        "memory",
+                        "sshd",
+                        "launch template"
+                    ],
+                "{judged:?}"
+            );
             ensure!(output.status == 0, "{report:#}");
+            let status = it.vm.sh("guppy status --json")?.ok()?;
+            ensure!(status.contains("\"summary\": \"stop: "), "{status}");
             it.vm.sh(&format!("systemctl stop {UNIT} guppy-idle-stopper.socket"))?.ok()?;
-            let output = it.vm.sh("guppy doctor")?;
-            ensure!(output.status == 1, "{output:?}");
+            for verb in ["doctor", "status"] {
+                let output = it.vm.sh(&format!("guppy {verb}"))?;
+                ensure!(output.status == 1, "{verb}: {output:?}");
+            }
             Ok(())
         })
     });
@@ -161,25 +195,41 @@ fn start_arm64(place: &std::path::Path) -> Result<()> {
     for deb in debs {
         lab::process::host("dpkg-deb", &["-x", &deb.to_string_lossy(), &place.to_string_lossy()])?;
     }
-    for (program, argument, wanted) in [
-        ("usr/bin/guppy", "--version", "guppy 0"),
-        ("usr/bin/guppy-idle-stopper", "--version", "guppy-idle-stopper 0"),
-    ] {
-        let path = place.join(program);
-        let said = lab::process::host(
-            "qemu-aarch64-static",
-            &["-L", "/usr/aarch64-linux-gnu", &path.to_string_lossy(), argument],
-        )?;
-        ensure!(said.contains(wanted), "{program} says {said}");
-        lab::say(format_args!("arm64: {}", said.trim()));
+    let mut started = Vec::new();
+    for folder in ["usr/bin", "usr/libexec/guppy"] {
+        for entry in std::fs::read_dir(place.join(folder))? {
+            let path = entry?.path();
+            let is_program = std::fs::read(&path)?.starts_with(b"\x7fELF");
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if is_program {
+                start_program(&path, &name)?;
+                started.push(name);
+            }
+        }
     }
-    // This one has no verb that is harmless on a test's host, so it is asked for none.
-    let helper = place.join("usr/libexec/guppy/idle-stopper-helper");
-    let refused = lab::process::host(
-        "qemu-aarch64-static",
-        &["-L", "/usr/aarch64-linux-gnu", &helper.to_string_lossy()],
-    );
-    let error = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(error.contains("usage: idle-stopper-helper"), "{error}");
+    started.sort();
+    lab::say(format_args!("arm64: started {}", started.join(", ")));
+    ensure!(started.len() >= 7, "programs are missing: {started:?}");
+    Ok(())
+}
+
+/// Starts a program for arm64 so that it does no harm to a test's host: it says what it is, or how it is
+/// to be used.
+fn start_program(path: &std::path::Path, name: &str) -> Result<()> {
+    let (words, wanted) = match name {
+        "guppy" | "guppy-idle-stopper" | "guppy-session-keeper" => {
+            (&["--version"][..], format!("{name} 0"))
+        }
+        // An agent's hook says nothing, whatever happens.
+        "guppy-session-hook" => (&[][..], String::new()),
+        _ => (&["no", "such"][..], format!("usage: {name}")),
+    };
+    let path = path.to_string_lossy();
+    let line = [&["-L", "/usr/aarch64-linux-gnu", &*path], words].concat();
+    let said = match lab::process::host("qemu-aarch64-static", &line) {
+        Err(error) if !wanted.is_empty() => format!("{error:#}"),
+        said => said.with_context(|| name.to_owned())?,
+    };
+    ensure!(said.contains(&wanted), "{name} says {said:?}, not {wanted:?}");
     Ok(())
 }

@@ -41,7 +41,11 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
     vm.sh("runuser -l dev -c 'tmux new-session -d -s old htop; tmux new-session -d -s dead'")?
         .ok()?;
     // A container that is merely up, as `restart: always` keeps it.
-    vm.sh_within(LONG, "docker run -d --restart always --name idler box sleep 100000")?.ok()?;
+    vm.sh_within(
+        LONG,
+        "docker run -d --restart always --stop-timeout 1 --name idler box sleep 100000",
+    )?
+    .ok()?;
     // Something that writes a line to the journal every second.
     vm.service("chatter", "while :; do echo line; sleep 1; done")?;
     // A reading that fails for ever, a hook that hangs, and a service that ignores TERM.
@@ -73,7 +77,8 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
             == 0)
     })?;
     lab::wait::until_true("the broken check to be seen", LONG, || {
-        Ok(it.kind("checks")? == "unknown")
+        // By now it may have counted for as long as it may.
+        Ok(matches!(it.kind("checks")?.as_str(), "unknown" | "ignored"))
     })?;
     talker.link(false)?;
     sleeper.link(false)?;
@@ -127,7 +132,7 @@ fn a_box_without_dbus_and_polkit_stops_all_the_same() {
                 .ok()?;
             let refused = it.wait_event("refused", LONG)?;
             lab::say(format_args!("without a bus: {}", refused.text));
-            // Four refusals, with a delay that doubles from 15 s, come first.
+            // Three refusals, with a delay that doubles from 15 s, come first.
             let last = it.wait_event("last-resort", 2 * LONG)?;
             ensure!(last.at > refused.at);
             it.vm.wait_power_off(LONG).map(drop)

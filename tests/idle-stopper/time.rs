@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lab::scenario;
 
-use crate::machine::{Box, IDLE, LONG, Line, STAMP_STEP, TICK, UNIT, WARNING, config};
+use crate::machine::{Box, CGROUP, IDLE, LONG, Line, STAMP_STEP, TICK, UNIT, WARNING, config};
 
 #[test]
 fn steps_of_the_wall_clock_have_no_effect() {
@@ -50,9 +50,7 @@ fn steps_of_the_wall_clock_have_no_effect() {
 /// Freezes the daemon for longer than it would have waited. Gives when it was thawed, and the gap that
 /// it has told of since `quiet`; both in seconds since boot.
 fn freeze_and_thaw(it: &Box, quiet: f64) -> Result<(f64, Line)> {
-    let freezer = format!(
-        "/sys/fs/cgroup/guppy.slice/guppy-idle.slice/guppy-idle-stopper.slice/{UNIT}/cgroup.freeze"
-    );
+    let freezer = format!("{CGROUP}/cgroup.freeze");
     it.vm.sh(&format!("echo 1 >{freezer}"))?.ok()?;
     it.vm.stays_on(Duration::from_secs_f64(IDLE + WARNING + 5.0))?;
     it.vm.sh(&format!("echo 0 >{freezer}"))?.ok()?;

@@ -46,8 +46,8 @@ impl Watcher {
             &format!("{dir}.toml"),
             format!("mode = \"observe\"\n{}", only(kind)).as_bytes(),
         )?;
-        // Its sandbox is the installed unit's in what could blind it; the rest is proven elsewhere.
-        // Its slice is the installed unit's too, so that it is no work of the box.
+        // That the unit's sandbox hides nothing is what the installed daemon is asked for, and what
+        // `blindness` is about. Its slice is the installed unit's, so that it is no work of the box.
         it.vm
             .sh(&format!(
                 "install -d -o guppy-idle-stopper {dir} && systemd-run --quiet --unit=guppy-watch-{kind} \

@@ -1,5 +1,7 @@
 //! Parse, run the verb, say what came out.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

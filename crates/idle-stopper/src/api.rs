@@ -1,7 +1,8 @@
 //! `dev.guppy.IdleStopper`, the Varlink interface of this daemon: its types, its errors and the
 //! proxy that the CLI calls it with. Served at `/run/guppy/idle-stopper.sock`.
 //!
-//! Moments are given twice: as seconds that a program can subtract, and as text for people.
+//! Moments are given as the seconds since or until then, which need no clock of the asker's; only
+//! `summary` has one as text for people.
 
 use serde::{Deserialize, Serialize};
 use zlink::{ReplyError, introspect, proxy};

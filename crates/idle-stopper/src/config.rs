@@ -50,7 +50,9 @@ pub struct Config {
     /// `idle_after`.
     #[serde(with = "span")]
     pub window: Duration,
-    /// A reading that fails counts as active for this long in all since the last known activity.
+    /// A reading that fails counts as active for this long in all, and is ignored from then on until
+    /// it succeeds. What was used up is given back when something is known to be active while the
+    /// reading succeeds.
     #[serde(with = "span")]
     pub unknown_at_most: Duration,
     /// A remote command or a build counts for this long at most.
@@ -139,13 +141,16 @@ pub struct Tcp {
     pub bytes_per_minute: u64,
 }
 
+/// Where sshd listens. Its connections are watched always, and tell whether the caller of a remote
+/// command is still there.
+pub const SSH_PORT: u16 = 22;
+
 impl Tcp {
-    /// The ports to watch: ssh's is always among them.
-    pub fn watched(&self) -> Vec<u16> {
-        const SSH: u16 = 22;
+    /// ssh's is always among them.
+    fn watched(&self) -> Vec<u16> {
         let mut ports: Vec<u16> = self.ports.iter().map(|port| port.get()).collect();
-        if !ports.contains(&SSH) {
-            ports.push(SSH);
+        if !ports.contains(&SSH_PORT) {
+            ports.push(SSH_PORT);
         }
         ports
     }
@@ -303,6 +308,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The ports whose connections are read. Those of ssh tell, with `evidence.tcp` off too, which
+    /// remote commands have lost their callers.
+    pub fn watched_ports(&self) -> Vec<u16> {
+        match self.evidence {
+            Kinds { tcp: true, .. } => self.tcp.watched(),
+            Kinds { commands: true, .. } => vec![SSH_PORT],
+            Kinds { .. } => Vec::new(),
+        }
+    }
+}
+
 impl Validate for Config {
     fn validate(&self) -> Result<(), Invalid> {
         let second = Duration::from_secs(1);
@@ -359,60 +376,4 @@ impl Validate for Config {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x.toml");
-        std::fs::write(&file, text).unwrap();
-        let place = format!("{}:", file.display());
-        service::config::load_files(&[file]).map_err(|error| error.to_string().replace(&place, ""))
-    }
-
-    fn said(text: &str) -> String {
-        read(text).unwrap_err()
-    }
-
-    #[test]
-    fn what_would_match_nothing_or_all_is_refused_with_what_to_say() {
-        for (text, wanted) in [
-            (
-                "[cpu]\nbaseline = [\"*b\"]",
-                "2:1: cpu.baseline = \"*b\" is not valid: say a unit's name",
-            ),
-            ("[cpu]\ndaemons = [\"\"]", "2:1: cpu.daemons = \"\" is not valid: say a unit's name"),
-            (
-                "[commands]\nide_servers = [\"\"]",
-                "2:1: commands.ide_servers = \"\" is not valid: say a part",
-            ),
-            (
-                "[tcp]\nports = [0]",
-                "2:10: in tcp.ports: invalid value: integer `0`: say a whole number from 1",
-            ),
-            (
-                "[tcp]\nports = [70000]",
-                "2:10: in tcp.ports: invalid value: integer `70000`: say a whole number from 1",
-            ),
-            ("mode = true", "1:8: mode = true: say one of observe, stop"),
-        ] {
-            assert!(said(text).starts_with(wanted), "{text}: {}", said(text));
-        }
-        assert!(read("[cpu]\nbaseline = [\"*\", \"cron*\"]").is_ok());
-    }
-
-    #[test]
-    fn a_window_that_another_setting_leaves_no_room_for_is_blamed_on_that_line() {
-        for (text, wanted) in [
-            (
-                "grace = \"0s\"\nidle_after = \"30s\"",
-                "2:1: window = 1m is not valid: say a span from 20s to 30s (no file sets window",
-            ),
-            ("tick = \"2min\"", "1:1: window = 1m is not valid: say a span from 2m to 1h (no file"),
-        ] {
-            assert!(said(text).starts_with(wanted), "{text}: {}", said(text));
-        }
-    }
-}
+mod tests;

@@ -215,3 +215,70 @@ fn read(path: &Path, boot_id: &str) -> Saved {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::time::Duration;
+
+    use service::config::Paths;
+
+    use super::*;
+    use crate::holds::Wish;
+
+    /// A daemon of this boot that starts `hours` after it.
+    fn start(folder: &Path, hours: u64) -> Daemon {
+        let paths = Paths {
+            role: folder.join("role.d"),
+            file: folder.join("idle-stopper.toml"),
+            dropins: folder.join("idle-stopper.d"),
+        };
+        let clock = Clock::driven(hour(hours));
+        Daemon::start(clock, Live::start(paths, None), folder.to_owned())
+    }
+
+    fn hour(hours: u64) -> Boottime {
+        Boottime::from_millis(hours * 3_600_000)
+    }
+
+    #[test]
+    fn only_what_this_boot_has_left_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(RECORD_FILE);
+        let mut first = start(folder.path(), 1);
+        let wish = Wish {
+            uid: 1000,
+            who: "alice".to_owned(),
+            why: "a long wait".to_owned(),
+            span: None,
+            process: None,
+        };
+        let hold = first.holds.place(wish, Duration::from_secs(36_000), hour(1)).unwrap();
+        first.save();
+        let left = fs::read_to_string(&path).unwrap();
+        let of_boot = |id: &str| left.replace(&first.boot_id, id);
+        let half = left.split_at(left.len() / 2).0.to_owned();
+
+        let next = start(folder.path(), 2);
+        assert_eq!(next.holds.list(), [hold]);
+        assert_eq!(next.state.last_activity().at, hour(1));
+        for other in [
+            of_boot("8b2f7a4e-0d55-4c0c-9a53-1c9a2a3f7f10"),
+            of_boot(""),
+            half,
+            String::new(),
+            "{}".to_owned(),
+            "[1, 2]".to_owned(),
+        ] {
+            fs::write(&path, &other).unwrap();
+            let next = start(folder.path(), 2);
+            assert!(next.holds.list().is_empty(), "{other}");
+            assert_eq!(next.state.last_activity().at, hour(2), "{other}");
+        }
+        // Two that could not tell their boots are not of the same.
+        fs::write(&path, of_boot("")).unwrap();
+        assert_eq!(read(&path, ""), Saved::default());
+    }
+}

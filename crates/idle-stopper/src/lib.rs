@@ -1,6 +1,8 @@
 //! guppy-idle-stopper: stops its own box after half an hour in which nothing worked and nobody
 //! typed. Three rooms: [`sense`] reads, [`decide`] judges, [`act`] does.
 
+#![forbid(unsafe_code)]
+
 pub mod act;
 pub mod api;
 pub mod config;

@@ -1,6 +1,8 @@
 //! guppy-idle-stopper: the wiring. Sense, decide, act; once a tick, and sooner when something
 //! falls due.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;

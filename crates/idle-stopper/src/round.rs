@@ -1,5 +1,8 @@
 //! The loop: when to look, what came of the last order, the signals, the watchdog.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::path::Path;
@@ -64,6 +67,14 @@ impl Round {
     /// # Errors
     /// Signal handlers cannot be installed.
     pub fn new(daemon: Rc<RefCell<Daemon>>, wake: Rc<Notify>) -> std::io::Result<Self> {
+        Self::with(daemon, wake, Sensors::new())
+    }
+
+    fn with(
+        daemon: Rc<RefCell<Daemon>>,
+        wake: Rc<Notify>,
+        sensors: Sensors,
+    ) -> std::io::Result<Self> {
         let state_dir = daemon.borrow().state_dir().to_owned();
         let terminals = Announcer::new(move |text| {
             let state_dir = state_dir.clone();
@@ -72,7 +83,7 @@ impl Round {
         Ok(Self {
             daemon,
             wake,
-            sensors: Sensors::new(),
+            sensors,
             signals: Signals::new()?,
             timer: Timer::new()?,
             watchdog: Watchdog::from_env(),

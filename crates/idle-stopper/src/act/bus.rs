@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use zbus::OwnedObjectPath;
+use zbus::connection::Builder;
 
 /// A bus that answers at all answers within this.
 const ANSWER_AT_MOST: Duration = Duration::from_secs(20);
@@ -56,8 +57,12 @@ trait Job {
 /// # Errors
 /// Whatever logind says; on systemd 252 a lock is reported as ESTALE, on 257 as AccessDenied.
 pub async fn power_off() -> Result<(), String> {
-    within("logind PowerOff", async {
-        let bus = zbus::Connection::system().await?;
+    power_off_over(Builder::system(), ANSWER_AT_MOST).await
+}
+
+async fn power_off_over(bus: Builder<'_>, at_most: Duration) -> Result<(), String> {
+    within_time("logind PowerOff", at_most, async {
+        let bus = bus.build().await?;
         LoginProxy::new(&bus).await?.power_off(false).await
     })
     .await
@@ -80,9 +85,13 @@ pub async fn can_power_off() -> Result<String, String> {
 /// # Errors
 /// Whatever systemd says.
 pub async fn force_power_off() -> Result<(), String> {
+    force_power_off_over(Builder::system(), ANSWER_AT_MOST).await
+}
+
+async fn force_power_off_over(bus: Builder<'_>, at_most: Duration) -> Result<(), String> {
     let name = super::POWER_OFF_UNIT;
-    within("systemd StartUnit poweroff.target", async {
-        let bus = zbus::Connection::system().await?;
+    within_time("systemd StartUnit poweroff.target", at_most, async {
+        let bus = bus.build().await?;
         ManagerProxy::new(&bus).await?.start_unit(name, "replace-irreversibly").await
     })
     .await
@@ -169,9 +178,40 @@ async fn active_state(unit: &str) -> Result<Option<String>, String> {
 }
 
 async fn within<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T, String> {
-    match timeout(ANSWER_AT_MOST, call).await {
+    within_time(what, ANSWER_AT_MOST, call).await
+}
+
+async fn within_time<T>(
+    what: &str,
+    at_most: Duration,
+    call: impl Future<Output = zbus::Result<T>>,
+) -> Result<T, String> {
+    match timeout(at_most, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
-        Err(_) => Err(format!("{what}: no answer within {} s", ANSWER_AT_MOST.as_secs())),
+        Err(_) => Err(format!("{what}: no answer within {} s", at_most.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sense::tests::bus::Bus;
+
+    /// Each takes the order and says nothing: the loop gets an answer all the same, and orders anew.
+    #[tokio::test]
+    async fn a_logind_and_a_systemd_that_hang_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let bus = Bus::start(folder.path()).await;
+        bus.known.lock().unwrap().hangs = true;
+        let at_most = Duration::from_secs(3);
+        let to = || Builder::address(bus.address.as_str());
+        let why = power_off_over(to(), at_most).await.unwrap_err();
+        assert_eq!(why, "logind PowerOff: no answer within 3 s");
+        let why = force_power_off_over(to(), at_most).await.unwrap_err();
+        assert_eq!(why, "systemd StartUnit poweroff.target: no answer within 3 s");
+        assert_eq!(bus.known.lock().unwrap().calls, ["PowerOff", "StartUnit"]);
     }
 }

@@ -90,7 +90,7 @@ pub fn tell(event: &Event, now: Boottime) {
         ),
         Event::Ignored { kind } => warn!(
             guppy_event = "ignored",
-            "{} could not be read for so long that it counts no more",
+            "{} could not be read for so long that it counts no more, until it can be read again",
             kind.name()
         ),
         Event::Readable { kind } => {

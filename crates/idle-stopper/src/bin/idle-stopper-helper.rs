@@ -3,6 +3,8 @@
 //! `hooks` runs the pre-stop hooks, `power-off` grants the last resort. Installed as
 //! /usr/libexec/guppy/idle-stopper-helper.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use idle_stopper::helper::{hooks, power_off, run_checks, warn};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use service::clock::Boottime;
 
 use super::verdict::{Verdict, some_of};
+use crate::config::SSH_PORT;
 use crate::sense::{Reading, RemoteCommand, Socket};
 
 pub(super) fn judge(
@@ -37,12 +38,14 @@ pub(super) fn judge(
     }
 }
 
-/// A host is dead when it has connections here and every one of them is.
+/// A host is dead when it has ssh connections here and every one of them is: what it has open with
+/// other services says nothing about who waits for a command.
 fn is_dead(host: IpAddr, sockets: &Reading<Vec<Socket>>) -> bool {
     let Reading::Known(sockets) = sockets else {
         return false;
     };
-    let mut of_host = sockets.iter().filter(|socket| socket.remote == host).peekable();
+    let is_ssh = |socket: &&Socket| socket.local_port == SSH_PORT && socket.remote == host;
+    let mut of_host = sockets.iter().filter(is_ssh).peekable();
     of_host.peek().is_some() && of_host.all(is_unanswered)
 }
 

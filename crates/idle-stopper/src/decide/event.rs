@@ -106,7 +106,7 @@ pub enum Event {
         /// For how long it still counts as active.
         counts_for: Duration,
     },
-    /// It has been unreadable for so long that it no longer counts.
+    /// It has been unreadable for so long that it no longer counts, until it can be read again.
     Ignored {
         /// Which.
         kind: Kind,

@@ -25,7 +25,8 @@ pub struct KindState {
     pub last_active: Option<Boottime>,
     /// What was seen, or why nothing was.
     pub detail: String,
-    /// How long it has counted as active without being read, since the last known activity.
+    /// How long it has counted as active without being read, since the box was last known to be
+    /// active and it could be read.
     unknown_spent: Duration,
 }
 
@@ -53,7 +54,7 @@ pub enum Shown {
     Quiet,
     /// It cannot be read and counts as active.
     Unknown,
-    /// It could not be read for so long that it counts no more.
+    /// It could not be read for so long that it counts no more, until it is read again.
     Ignored,
     /// Switched off in the config.
     Off,
@@ -130,6 +131,17 @@ impl Memory {
     #[expect(clippy::indexing_slicing, reason = "the array has a place for every Kind")]
     const fn kind_mut(&mut self, kind: Kind) -> &mut KindState {
         &mut self.kinds[kind as usize]
+    }
+
+    /// The box is known to be active: what could not be read for a while, and can be read now, may
+    /// fail anew. Reading alone earns nothing, or one that fails now and then would count for ever;
+    /// nor does the activity of others, for one that still fails.
+    fn forgive(&mut self) {
+        for state in &mut self.kinds {
+            if !matches!(state.shown, Shown::Unknown | Shown::Ignored) {
+                state.unknown_spent = Duration::ZERO;
+            }
+        }
     }
 
     pub(super) fn forget_rates(&mut self) {
@@ -249,9 +261,7 @@ impl State {
         }
         if any_known {
             self.grace_given = false;
-            for kind in Kind::ALL {
-                self.memory.kind_mut(kind).unknown_spent = Duration::ZERO;
-            }
+            self.memory.forgive();
         }
         first
     }
@@ -275,7 +285,8 @@ impl State {
         state.since = now;
         let was_failing = matches!(before, Shown::Unknown | Shown::Ignored);
         match shown {
-            Shown::Unknown if !was_failing => {
+            // Of one that was ignored, too: the config grants it more time than before.
+            Shown::Unknown => {
                 let counts_for = config.unknown_at_most.saturating_sub(state.unknown_spent);
                 let why = detail.to_owned();
                 actions.push(Action::Tell(Event::Unreadable { kind, why, counts_for }));
@@ -284,13 +295,13 @@ impl State {
             Shown::Active | Shown::Quiet if was_failing => {
                 actions.push(Action::Tell(Event::Readable { kind }));
             }
-            Shown::Active | Shown::Quiet | Shown::Unknown | Shown::Off => {}
+            Shown::Active | Shown::Quiet | Shown::Off => {}
         }
     }
 }
 
-/// An Unknown counts as active, for a bounded time since the last known activity of any kind:
-/// neither a stop in mid-work nor a box that never stops.
+/// An Unknown counts as active for a bounded time in all, and is then ignored until it can be read
+/// again: neither a stop in mid-work nor a box that never stops.
 fn weigh(
     verdict: Verdict,
     spent: &mut Duration,

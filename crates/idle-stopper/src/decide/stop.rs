@@ -23,11 +23,11 @@ const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// After this many orders without a lock to blame, logind itself is at fault.
-const ORDERS_BEFORE_FORCE: u32 = 3;
+const ORDERS_BEFORE_FORCE: u32 = 2;
 
 /// After this many, one of them by force, the bus or polkit is at fault. From here on every second
 /// order goes past them, and every second one tries them again.
-const ORDERS_BEFORE_LAST_RESORT: u32 = 4;
+const ORDERS_BEFORE_LAST_RESORT: u32 = 3;
 
 impl State {
     /// Whether the order is out or taken, so that gaps and ticks must not disturb it.

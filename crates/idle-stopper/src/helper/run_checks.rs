@@ -20,8 +20,16 @@ const AT_MOST: Duration = Duration::from_secs(10);
 /// # Errors
 /// The folder cannot be read or the answers cannot be written.
 pub fn run() -> Result<(), String> {
-    let executables = list(Path::new(CHECKS_DIR))?;
-    let deadline = Instant::now() + AT_MOST;
+    let checks = run_all(Path::new(CHECKS_DIR), AT_MOST)?;
+    let results = Results { boot_ms: Clock::Kernel.now().as_millis(), checks };
+    let text = serde_json::to_string(&results).map_err(|error| error.to_string())?;
+    service::state::write(Path::new(RESULTS_FILE), text.as_bytes())
+        .map_err(|error| format!("{RESULTS_FILE}: {error}"))
+}
+
+pub(super) fn run_all(folder: &Path, at_most: Duration) -> Result<Vec<Check>, String> {
+    let executables = list(folder)?;
+    let deadline = Instant::now() + at_most;
     let started: Vec<_> = executables
         .into_iter()
         .map(|executable| {
@@ -32,7 +40,7 @@ pub fn run() -> Result<(), String> {
             (executable, child)
         })
         .collect();
-    let checks = started
+    Ok(started
         .into_iter()
         .map(|(Executable { name, .. }, child)| {
             let said = match child.map(|child| finish(child, deadline)) {
@@ -41,15 +49,11 @@ pub fn run() -> Result<(), String> {
                     Some(1) => Said::Quiet,
                     _ => Said::Unknown(format!("ended with {status}; 0 is active, 1 is quiet")),
                 },
-                Ok(Ok(None)) => Said::Unknown(format!("no answer within {}", seconds(AT_MOST))),
+                Ok(Ok(None)) => Said::Unknown(format!("no answer within {}", seconds(at_most))),
                 Ok(Err(error)) => Said::Unknown(error.to_string()),
                 Err(why) => Said::Unknown(why),
             };
             Check { name, said }
         })
-        .collect();
-    let results = Results { boot_ms: Clock::Kernel.now().as_millis(), checks };
-    let text = serde_json::to_string(&results).map_err(|error| error.to_string())?;
-    service::state::write(Path::new(RESULTS_FILE), text.as_bytes())
-        .map_err(|error| format!("{RESULTS_FILE}: {error}"))
+        .collect())
 }

@@ -16,8 +16,10 @@ use tempfile::TempDir;
 
 use super::executables::list;
 use super::hooks::run_all;
+use super::run_checks;
 use super::warn::{message, write};
 use crate::act::MESSAGE_AT_MOST;
+use crate::sense::Said;
 
 /// A folder of root's, as tmpfiles makes those in /etc/guppy.
 fn folder() -> TempDir {
@@ -143,6 +145,37 @@ fn hooks_without_time_are_not_run() {
     script(folder.path(), "hook", &format!("touch {}", ran.display()));
     assert_eq!(run_all(folder.path(), Duration::ZERO).unwrap_err(), "failed: hook");
     assert!(!ran.exists());
+}
+
+/// Two that hang come first; the others are not waiting for them.
+#[test]
+fn a_check_that_hangs_is_killed_and_unknown_and_the_others_have_their_say() {
+    let folder = folder();
+    let pids = folder.path().join(".pids");
+    let note = |rest: &str| format!("echo $$ >> {}; {rest}", pids.display());
+    script(folder.path(), "10-hangs", &note("exec sleep 1000"));
+    script(folder.path(), "20-hangs-below", &note("sleep 1000 & wait"));
+    script(folder.path(), "30-active", "exit 0");
+    script(folder.path(), "40-quiet", "exit 1");
+    script(folder.path(), "50-fails", "exit 7");
+    mode(&script(folder.path(), "60-not-run", "exit 0"), 0o644);
+    let checks = run_checks::run_all(folder.path(), Duration::from_secs(5)).unwrap();
+    let unknown = |why: &str| Said::Unknown(why.to_owned());
+    let said: Vec<_> = checks.into_iter().map(|check| (check.name, check.said)).collect();
+    let expected = [
+        ("10-hangs", unknown("no answer within 5 s")),
+        ("20-hangs-below", unknown("no answer within 5 s")),
+        ("30-active", Said::Active),
+        ("40-quiet", Said::Quiet),
+        ("50-fails", unknown("ended with exit status: 7; 0 is active, 1 is quiet")),
+        ("60-not-run", unknown("not run: it is not executable (chmod 755)")),
+    ];
+    assert_eq!(said, expected.map(|(name, said)| (name.to_owned(), said)));
+    let pids = fs::read_to_string(&pids).unwrap();
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    for pid in pids.lines() {
+        assert!(!Path::new("/proc").join(pid).exists(), "process {pid} goes on");
+    }
 }
 
 /// What the daemon's user may write there, and what would drive somebody's terminal.

@@ -23,7 +23,8 @@ const MOST: usize = 256;
 /// The file's size: what 256 checks say to explain themselves.
 const LIMIT: usize = 128 * 1024;
 
-/// What the unit may take on top of its period of three ticks.
+/// The unit is started at each tick, and takes its time. Answers that are older than three ticks and
+/// this are those of a unit that hangs.
 const SLACK: Duration = Duration::from_secs(60);
 
 /// What the unit writes, as JSON:

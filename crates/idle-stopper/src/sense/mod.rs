@@ -23,7 +23,7 @@ mod sensors;
 mod tcp;
 mod terminals;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ pub struct Evidence {
     pub terminals: Reading<Vec<Terminal>>,
     /// Commands that run for a remote host without a terminal.
     pub commands: Reading<Vec<RemoteCommand>>,
-    /// Established TCP connections whose local port is watched.
+    /// Established TCP connections whose local port is watched; with `evidence.tcp` off, ssh's.
     pub sockets: Reading<Vec<Socket>>,
     /// CPU time used, by unit.
     pub cpu: Reading<CpuTotals>,
@@ -96,7 +96,7 @@ pub struct RemoteCommand {
     pub what: String,
     /// The remote host, where logind knows it.
     pub host: Option<IpAddr>,
-    /// It counts by its bytes on the wire only: an IDE server, an idle sftp, a forward.
+    /// It counts by its bytes on the wire only: an IDE server, an idle sftp.
     pub by_bytes: bool,
 }
 

@@ -182,7 +182,7 @@ pub(super) fn arguments(text: &[u8]) -> Vec<Vec<u8>> {
 
 /// The path of a command line's program, and that of its script where the program is an
 /// interpreter: `node /home/alice/.vscode-server/out/server-main.js`.
-fn program(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn program(text: &[u8]) -> (&[u8], &[u8]) {
     let mut words = text.split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
     let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();

@@ -167,7 +167,7 @@ impl Sensors {
         let evidence = Evidence {
             terminals: terminals.into(),
             commands: commands.into(),
-            sockets: when(on.tcp, || self.tcp.read(&config.tcp.watched())),
+            sockets: self.tcp.read(&config.watched_ports()).into(),
             cpu: when(on.cpu, || cpu::read(proc()?, cgroups?)),
             disk: when(on.disk, || disk::read(proc()?, sys, buffer)),
             network: when(on.network, || network::read(proc()?, sys, buffer)),

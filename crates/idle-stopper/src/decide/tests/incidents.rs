@@ -40,7 +40,11 @@ const INCIDENTS: [Incident; 18] = [
         link: "https://github.com/aws-samples/cloud9-to-power-vscode-blog/issues/3",
         what: "the editor's server changed its path and was no longer recognized",
         scene: |world| {
-            // Known as a server or not, its bytes are seen.
+            // Not known as a server it is a command like any other, busy or not.
+            world.command("/home/alice/.brand-new-editor/server", false);
+            world.wait(5 * HOUR);
+            // Known as one, its bytes are seen.
+            known(&mut world.evidence.commands).clear();
             world.command("/home/alice/.brand-new-editor/server", true);
             world.connect(7, 22);
             world.pass(5 * HOUR, |world, span| {
@@ -199,7 +203,7 @@ const INCIDENTS: [Incident; 18] = [
         end: End::Stops,
     },
     Incident {
-        link: "https://github.com/systemd/systemd/issues/14812",
+        link: "https://github.com/pop-os/cosmic-idle/issues/30",
         what: "inhibited once, the stop was never tried again",
         scene: |world| {
             world.power_off = Err("Operation inhibited by \"backup\"".to_owned());

@@ -71,6 +71,26 @@ fn one_live_socket_of_the_same_host_is_enough() {
     assert!(stays_up(&world));
 }
 
+/// What else a host has open here says nothing about who waits for its command.
+#[test]
+fn only_the_sockets_of_ssh_tell_whether_a_command_s_caller_is_dead() {
+    let (mut cut, mut served) = (World::settled(), World::settled());
+    for (world, dead) in [(&mut cut, 22), (&mut served, 5432)] {
+        world.config.evidence.tcp = false;
+        world.command("make", false);
+        world.connect(1, 22);
+        world.connect(2, 5432);
+        for socket in known(&mut world.evidence.sockets) {
+            if socket.local_port == dead {
+                (socket.unacked, socket.backoff, socket.last_ack_ms) = (3, 5, 30_001);
+            }
+        }
+        world.wait(HOUR);
+    }
+    assert!(!stays_up(&cut), "a live database connection");
+    assert!(stays_up(&served), "a dead database connection");
+}
+
 #[test]
 fn keep_alives_every_second_are_below_the_floor_and_a_copy_is_above() {
     let mut world = World::settled();

@@ -14,7 +14,7 @@ mod world;
 
 /// A property is tried on a few cases; on a hundred times as many in the whole matrix
 /// (`tests/run --full`).
-fn cases(few: u32) -> ProptestConfig {
+pub(crate) fn cases(few: u32) -> ProptestConfig {
     let full = std::env::var_os("GUPPY_FULL").is_some_and(|value| value == "1");
     ProptestConfig::with_cases(if full { 100 * few } else { few })
 }

@@ -6,7 +6,7 @@ use service::clock::Boottime;
 
 use super::world::{HOUR, MINUTE, World};
 use crate::config::{Config, Mode};
-use crate::decide::{Action, Event, Phase};
+use crate::decide::{Action, Event, Kind, Phase, Shown};
 use crate::sense::Reading;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -270,6 +270,66 @@ fn a_sensor_that_fails_for_ever_is_told_once_and_makes_no_eternal_box() {
     assert!(stopped <= failed + latest + SECOND, "{stopped}");
     assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 1);
     assert_eq!(world.told(|event| matches!(event, Event::Ignored { .. })), 1);
+}
+
+/// Whoever comes back every hour does not have it count anew, nor in silence.
+#[test]
+fn a_reading_that_is_ignored_stays_so_whatever_else_is_active() {
+    let mut world = World::settled();
+    world.open_terminal("pts/0", 9, "ssh alice");
+    world.evidence.cpu = Reading::Unknown("cpu.stat: EIO".to_owned());
+    let failed = world.now;
+    for _ in 0..12 {
+        world.wait(20 * MINUTE);
+        world.press_key();
+        let due = world.now.since(failed) >= world.config.unknown_at_most;
+        world.look();
+        let shown = if due { Shown::Ignored } else { Shown::Unknown };
+        assert_eq!(world.state.kind(Kind::Cpu).shown, shown, "{}", world.now);
+    }
+    let pressed = world.now;
+    world.restart();
+    world.wait(2 * HOUR);
+    let config = &world.config;
+    let latest = config.idle_after + config.warning + config.tick + 8 * SECOND + SECOND;
+    assert!(world.stopped.unwrap() <= pressed + latest);
+    assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 1);
+    // And once by the daemon that began after it.
+    assert_eq!(world.told(|event| matches!(event, Event::Ignored { .. })), 2);
+    assert_eq!(world.told(|event| matches!(event, Event::Readable { .. })), 0);
+}
+
+#[test]
+fn a_reading_that_was_ignored_and_can_be_read_again_may_fail_anew() {
+    let mut world = World::settled();
+    let failing = Reading::Unknown("EIO".to_owned());
+    world.evidence.builds = failing.clone();
+    world.wait(world.config.unknown_at_most + MINUTE);
+    assert_eq!(world.state.kind(Kind::Builds).shown, Shown::Ignored);
+    // Read, while somebody is there.
+    world.open_terminal("pts/0", 9, "ssh alice");
+    world.evidence.builds = Reading::Known(Vec::new());
+    world.look();
+    world.press_key();
+    world.look();
+    world.evidence.builds = failing;
+    let failed = world.now;
+    world.wait(12 * HOUR);
+    assert!(world.stopped.unwrap() >= failed + world.config.unknown_at_most);
+    assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 2);
+    assert_eq!(world.told(|event| matches!(event, Event::Ignored { .. })), 2);
+    assert_eq!(world.told(|event| matches!(event, Event::Readable { .. })), 1);
+}
+
+#[test]
+fn a_reading_that_is_given_more_time_is_told_to_count_again() {
+    let mut world = World::settled();
+    world.evidence.builds = Reading::Unknown("EIO".to_owned());
+    world.wait(world.config.unknown_at_most + MINUTE);
+    world.config.unknown_at_most = 3 * HOUR;
+    world.wait(MINUTE);
+    assert_eq!(world.state.kind(Kind::Builds).shown, Shown::Unknown);
+    assert_eq!(world.told(|event| matches!(event, Event::Unreadable { .. })), 2);
 }
 
 #[test]

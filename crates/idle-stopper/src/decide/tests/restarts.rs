@@ -127,7 +127,7 @@ fn refusals_are_counted_across_restarts() {
     world.power_off = Err("no".to_owned());
     crash_loop(&mut world, 125 * SECOND, SECOND, 24 * HOUR);
     assert!(world.stopped.is_some());
-    assert_eq!(world.count(|action| *action == Action::PowerOff), 3);
+    assert_eq!(world.count(|action| *action == Action::PowerOff), 2);
     assert_eq!(world.count(|action| *action == Action::ForcePowerOff), 1);
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use service::clock::Boottime;
 
 use super::cases;
-use super::world::{HOUR, MINUTE, World, quiet, usec};
+use super::world::{HOUR, MINUTE, World, known, quiet, usec};
 use crate::config::Mode;
 use crate::decide::{Phase, Stage};
 use crate::sense::{Reading, Said};
@@ -21,7 +21,13 @@ enum Stretch {
     Keys(u64),
     Compile(u64),
     Download(u64),
+    Copy(u64),
+    Disk(u64),
     Command(u64),
+    Build(u64),
+    Lock(u64),
+    /// Shorter than `package_at_most`.
+    Package(u64),
     Hold(u64),
     Broken(u64),
     Check(u64),
@@ -66,7 +72,12 @@ fn stretch() -> impl Strategy<Value = Stretch> {
         2 => seconds.clone().prop_map(Stretch::Keys),
         2 => seconds.clone().prop_map(Stretch::Compile),
         2 => seconds.clone().prop_map(Stretch::Download),
+        1 => seconds.clone().prop_map(Stretch::Copy),
+        1 => seconds.clone().prop_map(Stretch::Disk),
         2 => seconds.clone().prop_map(Stretch::Command),
+        1 => seconds.clone().prop_map(Stretch::Build),
+        1 => seconds.clone().prop_map(Stretch::Lock),
+        1 => (1_u64..3_500).prop_map(Stretch::Package),
         2 => seconds.clone().prop_map(Stretch::Hold),
         2 => seconds.clone().prop_map(Stretch::Broken),
         2 => seconds.clone().prop_map(Stretch::Check),
@@ -97,6 +108,25 @@ fn hooks_run(world: &World) -> bool {
     matches!(world.state.phase(), Phase::Stopping { stage: Stage::Hooks { .. }, .. })
 }
 
+/// Moves a megabyte a second. Returns when that was last known: a rate is at the second look that saw
+/// some of it.
+fn move_bytes(
+    world: &mut World,
+    span: Duration,
+    moved: impl Fn(&mut World, u64),
+) -> Option<Boottime> {
+    let (mut looks, mut known_at) = (0, None);
+    world.pass(span, |world, span| {
+        if looks >= 2 && world.stopped.is_none() {
+            known_at = Some(world.now);
+        }
+        let is_seen = span >= Duration::from_secs(10) && !hooks_run(world);
+        looks = if is_seen { looks + 1 } else { 0 };
+        moved(world, span.as_secs() * 1_000_000);
+    });
+    known_at
+}
+
 /// Lives through a stretch; returns when it was last known to be active, if it was: what came and
 /// went between two looks, nobody knows of.
 fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
@@ -124,21 +154,41 @@ fn live(world: &mut World, stretch: &Stretch) -> Option<Boottime> {
             }
         }),
         Stretch::Download(seconds) => {
-            // Looks that saw some of it: a rate is known at the second.
-            let mut looks = 0;
-            world.pass(span(seconds), |world, span| {
-                if looks >= 2 && world.stopped.is_none() {
-                    worked = Some(world.now);
-                }
-                let is_seen = span >= Duration::from_secs(10) && !hooks_run(world);
-                looks = if is_seen { looks + 1 } else { 0 };
-                world.transfer("eth0", span.as_secs() * 1_000_000);
+            worked = move_bytes(world, span(seconds), |world, bytes| world.transfer("eth0", bytes));
+        }
+        Stretch::Copy(seconds) => {
+            if known(&mut world.evidence.sockets).is_empty() {
+                world.connect(7, 22);
+            }
+            worked = move_bytes(world, span(seconds), |world, bytes| world.flow(bytes, 0));
+        }
+        Stretch::Disk(seconds) => {
+            worked = move_bytes(world, span(seconds), |world, bytes| {
+                known(&mut world.evidence.disk).bytes += bytes;
             });
         }
         Stretch::Command(seconds) => {
             world.command("make", false);
             world.wait(span(seconds));
             world.evidence.commands = quiet().commands;
+            is_presence = true;
+        }
+        Stretch::Build(seconds) => {
+            world.build();
+            world.wait(span(seconds));
+            world.evidence.builds = quiet().builds;
+            is_presence = true;
+        }
+        Stretch::Lock(seconds) => {
+            world.lock("shutdown", "block");
+            world.wait(span(seconds));
+            world.evidence.inhibitors = quiet().inhibitors;
+            is_presence = true;
+        }
+        Stretch::Package(seconds) => {
+            world.package();
+            world.wait(span(seconds));
+            world.evidence.packages = quiet().packages;
             is_presence = true;
         }
         Stretch::Hold(seconds) => {

@@ -7,8 +7,8 @@ use service::clock::Boottime;
 use crate::config::{Config, Mode};
 use crate::decide::{Action, Event, Input, Phase, Record, State, decide};
 use crate::sense::{
-    CpuTotals, DiskTotals, Evidence, Hold, Inhibitor, Interface, Reading, RemoteCommand, Said,
-    Socket, Terminal,
+    Build, CpuTotals, DiskTotals, Evidence, Hold, Inhibitor, Interface, PackageLock, Reading,
+    RemoteCommand, Said, Socket, Terminal,
 };
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -257,6 +257,19 @@ impl World {
             Some(each) => each.bytes += bytes,
             None => list.push(Interface { name: interface.to_owned(), bytes }),
         }
+    }
+
+    /// A build that began now, with a cgroup of its own.
+    pub(super) fn build(&mut self) {
+        let id = format!("system.slice:docker:{}", self.now);
+        known(&mut self.evidence.builds).push(Build { id, what: "RUN sleep 600".to_owned() });
+    }
+
+    /// A dpkg that began now.
+    pub(super) fn package(&mut self) {
+        let path = "/var/lib/dpkg/lock".to_owned();
+        let lock = PackageLock { path, pid: 900, start: self.now.as_millis() };
+        known(&mut self.evidence.packages).push(lock);
     }
 
     pub(super) fn lock(&mut self, what: &str, mode: &str) {

@@ -1,4 +1,4 @@
-//! A private bus with a logind on it that says what a test wants.
+//! A private bus with a logind on it that says what a test wants, and that stands for systemd too.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -13,24 +13,24 @@ use zbus::message::Message;
 use zbus::{Connection, MessageStream};
 
 /// what, who, why, mode, uid, pid.
-pub(super) type Lock = (String, String, String, String, u32, u32);
+pub(crate) type Lock = (String, String, String, String, u32, u32);
 
 /// What the logind of a test knows, and which calls it got.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    pub(super) locks: Vec<Lock>,
+pub(crate) struct Known {
+    pub(crate) locks: Vec<Lock>,
     /// Session to remote host.
-    pub(super) hosts: HashMap<String, String>,
-    pub(super) calls: Vec<String>,
+    pub(crate) hosts: HashMap<String, String>,
+    pub(crate) calls: Vec<String>,
     /// It takes calls and never answers.
-    pub(super) hangs: bool,
+    pub(crate) hangs: bool,
 }
 
 /// A running bus; ended with the value.
-pub(super) struct Bus {
+pub(crate) struct Bus {
     daemon: Child,
-    pub(super) address: String,
-    pub(super) known: Arc<Mutex<Known>>,
+    pub(crate) address: String,
+    pub(crate) known: Arc<Mutex<Known>>,
 }
 
 impl Drop for Bus {
@@ -41,7 +41,7 @@ impl Drop for Bus {
 }
 
 impl Bus {
-    pub(super) async fn start(folder: &Path) -> Self {
+    pub(crate) async fn start(folder: &Path) -> Self {
         let address = format!("unix:path={}", folder.join("bus").display());
         let mut daemon = Command::new("dbus-daemon")
             .args(["--session", "--nofork", "--nopidfile", "--print-address=1", "--address"])
@@ -56,7 +56,9 @@ impl Bus {
         let known = Arc::new(Mutex::new(Known::default()));
         let connection =
             zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
-        connection.request_name("org.freedesktop.login1").await.unwrap();
+        for name in ["org.freedesktop.login1", "org.freedesktop.systemd1"] {
+            connection.request_name(name).await.unwrap();
+        }
         tokio::spawn(answer(connection, Arc::clone(&known)));
         Self { daemon, address, known }
     }

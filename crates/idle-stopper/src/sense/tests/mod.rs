@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-mod bus;
+pub(crate) mod bus;
 mod cgroups;
 mod checks;
 mod cmdline;
@@ -149,6 +149,12 @@ impl Tree {
         let nobody = format!("unix:path={}", self.path("run/no-bus").display());
         Sensors::at(Roots::below(self.folder.path()), clock).with_logind(Logind::at(nobody))
     }
+}
+
+/// Sensors of a box with nothing on it, which ask the logind on this bus and wait for it an hour.
+pub(crate) fn patient(root: &Path, address: String) -> Sensors {
+    let logind = Logind::at(address).within(Duration::from_secs(3600));
+    Sensors::at(Roots::below(root), Clock::Kernel).with_logind(logind)
 }
 
 /// Sensors with only one kind switched on, so that a test cannot pass by another.

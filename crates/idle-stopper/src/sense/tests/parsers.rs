@@ -14,11 +14,12 @@ use super::super::logind::parse_host;
 use super::super::logins::{Sshd, parse_title};
 use super::super::network::interface;
 use super::super::packages::lock;
-use super::super::processes::{Line, arguments, parse, session_in};
+use super::super::processes::{Line, arguments, parse, program, session_in};
 use super::super::tcp::{Dump, socket};
 use super::super::terminals::{name, tailscale};
 use super::Fake;
 use super::tcp::{end, message};
+use crate::decide::tests::cases;
 
 /// Puts bytes through everything that reads bytes.
 fn all(bytes: &[u8]) {
@@ -32,6 +33,8 @@ fn all(bytes: &[u8]) {
     assert!(session_in(bytes).is_none_or(|id| id.len() <= 32));
     let words = arguments(bytes);
     assert!(words.iter().map(Vec::len).sum::<usize>() <= bytes.len());
+    let (path, script) = program(bytes);
+    assert!(path.len() + script.len() <= bytes.len());
     assert!(line(&words).text.chars().count() <= 81);
     assert!(tailscale(&words).chars().count() <= 160);
     assert!(tailscale_user(&words).is_none_or(|user| user.chars().count() <= 65));
@@ -77,6 +80,7 @@ fn real() -> Vec<Vec<u8>> {
         "/usr/sbin/tailscaled\0be-child\0ssh\0--local-user=bob\0--cmd=make\0",
         "login\0-f\0-h\x00100.64.0.2\0-p\0bob\0",
         "docker\0--context\0box\0compose\0-f\0c.yml\0build\0",
+        "/usr/bin/node\0/home/alice/.vscode-server/out/server-main.js\0--port\x000\0",
         r#"{"boot_ms":580000,"checks":[{"name":"ci","said":{"unknown":"x"}}]}"#,
         "fe80::1%eth0",
     ]
@@ -96,7 +100,7 @@ fn the_real_ones_are_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn anything_at_all(bytes in prop::collection::vec(any::<u8>(), 0..600)) {

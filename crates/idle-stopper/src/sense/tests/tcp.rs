@@ -2,11 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::super::Socket;
 use super::super::tcp::{Dump, Tcp, filter, request};
+use super::{Certain, Tree, only, read};
 
 /// A message as kernels write it; tcp_info has 232 bytes on Debian 12, 248 on 13, and grows.
 pub(super) fn message(family: u8, remote: &[u8], port: u16, number: u64, info: usize) -> Vec<u8> {
@@ -205,9 +208,14 @@ fn live_connections_are_found_with_their_bytes() {
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(&vec![7; number]).unwrap();
         server.read_exact(&mut vec![0; number]).unwrap();
+        server.write_all(&vec![7; 2 * number]).unwrap();
+        client.read_exact(&mut vec![0; 2 * number]).unwrap();
         connections.push((client, server, number));
     }
     let mut tcp = Tcp::default();
+    // What was read may be acknowledged a little later.
+    let all_acked = |sockets: &[Socket]| sockets.iter().all(|socket| socket.unacked == 0);
+    once(|| tcp.read(&[port]).unwrap(), |sockets| all_acked(sockets));
     // 255 ports that nobody uses make the kernel run a long filter.
     let many: Vec<u16> = (1..=255).chain([port]).collect();
     for ports in [vec![port], many, (0..300).map(|_| port).collect()] {
@@ -219,9 +227,99 @@ fn live_connections_are_found_with_their_bytes() {
                 socket.remote_port == from.port() && socket.remote == from.ip().to_canonical()
             });
             let socket = socket.unwrap();
-            assert_eq!(socket.received, u64::try_from(*number).unwrap());
+            let number = u64::try_from(*number).unwrap();
+            assert_eq!((socket.received, socket.acked), (number, 2 * number));
             assert_eq!((socket.local_port, socket.unacked, socket.backoff), (port, 0, 0));
         }
     }
     assert!(tcp.read(&[]).unwrap().is_empty());
+}
+
+/// Looks until what is seen is as wanted.
+fn once<T: std::fmt::Debug>(mut look: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let seen = look();
+        if wanted(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{seen:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A peer that says `hello`, and when told to takes no packet any more: each would have to come with
+/// more hops left than the kernel gives it, or is dropped in silence (IP_MINTTL, which is 21). Perl,
+/// since every Debian has it and no crate that is here sets this option.
+const DEAF: &str = r#"
+    use Socket;
+    socket(PEER, PF_INET, SOCK_STREAM, 0) or die;
+    connect(PEER, pack_sockaddr_in($ARGV[0], inet_aton("127.0.0.1"))) or die;
+    syswrite(PEER, "hello");
+    <STDIN>;
+    setsockopt(PEER, 0, 21, pack("i", 255)) or die;
+    syswrite(STDOUT, "deaf\n");
+    <STDIN>;
+"#;
+
+/// The three signs of a dead peer, and that only what it has acknowledged counts, as this kernel
+/// itself tells them.
+#[test]
+fn a_peer_that_has_gone_silent_is_told_as_the_kernel_counts_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut peer = Command::new("perl")
+        .args(["-e", DEAF, &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_nodelay(true).unwrap();
+    server.read_exact(&mut [0; 5]).unwrap();
+    let mut tcp = Tcp::default();
+    let mut look = || tcp.read(&[port]).unwrap().pop().unwrap();
+
+    // The times of what came, of what was acknowledged and of what was sent last lie apart.
+    once(&mut look, |socket| socket.last_ack_ms > 200);
+    let before = Instant::now();
+    server.write_all(&[7; 100]).unwrap();
+    let heard = once(&mut look, |socket| socket.acked == 100);
+    let after = Instant::now();
+    assert_eq!((heard.unacked, heard.backoff), (0, 0));
+
+    let mut orders = peer.stdin.take().unwrap();
+    orders.write_all(b"\n").unwrap();
+    let mut said = [0; 5];
+    peer.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"deaf\n");
+    server.write_all(&[7; 30]).unwrap();
+    let (at_least, silent, at_most) =
+        once(|| (after.elapsed(), look(), before.elapsed()), |(_, socket, _)| socket.backoff >= 2);
+    assert_eq!((silent.acked, silent.received), (100, 5), "{silent:?}");
+    assert!(silent.unacked > 0, "{silent:?}");
+    // The kernel counts in jiffies, of 10 ms at most.
+    let jiffies = Duration::from_millis(20);
+    let last_ack = Duration::from_millis(silent.last_ack_ms.into());
+    assert!(last_ack + jiffies >= at_least && last_ack <= at_most + jiffies, "{silent:?}");
+    drop(orders);
+    peer.wait().unwrap();
+}
+
+/// Which remote commands have lost their callers is a matter of ssh's connections, whether bytes on
+/// connections count or not.
+#[tokio::test]
+async fn the_connections_of_ssh_are_read_for_commands_too() {
+    // Or an sshd is there.
+    let _listener = TcpListener::bind("127.0.0.1:22");
+    let client = TcpStream::connect("127.0.0.1:22").unwrap();
+    let port = client.local_addr().unwrap().port();
+    let tree = Tree::new();
+    let mut seen = Vec::new();
+    for (tcp, commands) in [(true, false), (false, true), (false, false)] {
+        let config = only(|on| (on.tcp, on.commands) = (tcp, commands));
+        let sockets = read(&mut tree.sensors(), &config).await.sockets.known();
+        seen.push(sockets.iter().any(|socket| socket.remote_port == port));
+    }
+    assert_eq!(seen, [true, true, false]);
 }
