@@ -167,9 +167,10 @@ impl Memory {
             Kind::Commands => known(&evidence.commands, |list| {
                 commands::judge(list, &evidence.sockets, config.command_at_most, now)
             }),
-            Kind::Tcp => {
-                known(&evidence.sockets, |list| traffic::tcp(&mut self.flows, list, config, now))
-            }
+            Kind::Tcp => known(&evidence.sockets, |list| {
+                let drawn_for = traffic::hosts_of_terminals(evidence, list);
+                traffic::tcp(&mut self.flows, list, &drawn_for, config, now)
+            }),
             Kind::Cpu => known(&evidence.cpu, |totals| self.cpu.judge(totals, config, now)),
             Kind::Disk => known(&evidence.disk, |totals| {
                 let floors = (&config.disk, config.window);

@@ -1,13 +1,15 @@
 //! Bytes: TCP connections, disks and interfaces, each against a floor over the window.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use service::clock::Boottime;
 
 use super::meter::Meter;
 use super::verdict::Verdict;
-use crate::config::{Config, Disk};
-use crate::sense::{DiskTotals, Interface, Socket};
+use crate::config::{Config, Disk, SSH_PORT};
+use crate::sense::{DiskTotals, Evidence, Interface, Reading, Socket};
 
 /// A direction of one connection.
 pub(super) type Flow = (u64, Direction);
@@ -20,9 +22,37 @@ pub(super) enum Direction {
     Out,
 }
 
+/// The remote hosts whose every ssh connection carries a terminal and nothing else. What is drawn
+/// there, an htop or a followed log that was left open, is no activity; what is typed there is
+/// received. A host with a command, or with a connection more than terminals (`ssh -N`, sftp), is
+/// not among them, and none is while a part of this is not known.
+pub(super) fn hosts_of_terminals(evidence: &Evidence, sockets: &[Socket]) -> BTreeSet<IpAddr> {
+    let (Reading::Known(terminals), Reading::Known(commands)) =
+        (&evidence.terminals, &evidence.commands)
+    else {
+        return BTreeSet::new();
+    };
+    // Terminals less connections: several terminals may share one (ssh_config(5), ControlMaster).
+    let mut spare: BTreeMap<IpAddr, isize> = BTreeMap::new();
+    for host in terminals.iter().filter_map(|terminal| terminal.host) {
+        *spare.entry(host).or_default() += 1;
+    }
+    for socket in sockets.iter().filter(|socket| socket.local_port == SSH_PORT) {
+        if let Some(spare) = spare.get_mut(&socket.remote) {
+            *spare -= 1;
+        }
+    }
+    for command in commands {
+        let Some(host) = command.host else { return BTreeSet::new() };
+        spare.remove(&host);
+    }
+    spare.into_iter().filter(|(_, spare)| *spare >= 0).map(|(host, _)| host).collect()
+}
+
 pub(super) fn tcp(
     meter: &mut Meter<Flow>,
     sockets: &[Socket],
+    drawn_for: &BTreeSet<IpAddr>,
     config: &Config,
     now: Boottime,
 ) -> Verdict {
@@ -36,8 +66,14 @@ pub(super) fn tcp(
         })
         .collect();
     meter.push(now, config.window, flows);
+    let drawn: BTreeSet<u64> = sockets
+        .iter()
+        .filter(|socket| socket.local_port == SSH_PORT && drawn_for.contains(&socket.remote))
+        .map(|socket| socket.cookie)
+        .collect();
+    let counts = |(cookie, way): &Flow| *way == Direction::In || !drawn.contains(cookie);
     let floor = config.tcp.bytes_per_minute as f64 / 60.0;
-    match busiest(meter, config.window, floor) {
+    match busiest(meter, config.window, floor, counts) {
         Busiest::Above { key: (cookie, _), per_second, at } => {
             let peer = sockets.iter().find(|socket| socket.cookie == cookie).map_or_else(
                 || "a closed connection".to_owned(),
@@ -77,13 +113,13 @@ pub(super) fn disk(
     bytes.push(now, window, vec![(DiskTotal::Bytes, totals.bytes)]);
     let pressure = totals.pressure.map(|total| (DiskTotal::Waited, total));
     waited.push(now, window, pressure.into_iter().collect());
-    let moved = match busiest(bytes, window, floors.bytes_per_second as f64) {
+    let moved = match busiest(bytes, window, floors.bytes_per_second as f64, any) {
         Busiest::Above { per_second, at, .. } => {
             return Verdict::Active { at, detail: format!("disks: {per_second:.0} B/s") };
         }
         Busiest::Below(per_second) => per_second,
     };
-    let waited = match busiest(waited, window, floors.pressure * 1e6) {
+    let waited = match busiest(waited, window, floors.pressure * 1e6, any) {
         Busiest::Above { per_second, at, .. } => {
             let detail = format!("tasks wait for I/O {:.0} % of the time", per_second / 1e4);
             return Verdict::Active { at, detail };
@@ -105,7 +141,7 @@ pub(super) fn network(
 ) -> Verdict {
     let totals = interfaces.iter().map(|each| (each.name.clone(), each.bytes)).collect();
     meter.push(now, config.window, totals);
-    match busiest(meter, config.window, config.network.bytes_per_second as f64) {
+    match busiest(meter, config.window, config.network.bytes_per_second as f64, any) {
         Busiest::Above { key, per_second, at } => {
             Verdict::Active { at, detail: format!("{key}: {per_second:.0} B/s") }
         }
@@ -117,15 +153,26 @@ pub(super) fn network(
     }
 }
 
+/// For [`busiest`]: every key counts.
+const fn any<K>(_: &K) -> bool {
+    true
+}
+
 /// The key that moved most, and whether that is above the floor.
 enum Busiest<K> {
     Above { key: K, per_second: f64, at: Boottime },
     Below(f64),
 }
 
-fn busiest<K: Ord + Clone>(meter: &Meter<K>, window: Duration, per_second: f64) -> Busiest<K> {
+fn busiest<K: Ord + Clone>(
+    meter: &Meter<K>,
+    window: Duration,
+    per_second: f64,
+    counts: impl Fn(&K) -> bool,
+) -> Busiest<K> {
     let span = meter.span(window).as_secs_f64();
-    let Some(top) = meter.moved().into_iter().max_by_key(|moved| moved.amount) else {
+    let counted = meter.moved().into_iter().filter(|moved| counts(&moved.key));
+    let Some(top) = counted.max_by_key(|moved| moved.amount) else {
         return Busiest::Below(0.0);
     };
     let rate = top.amount as f64 / span;

@@ -83,6 +83,8 @@ pub struct Terminal {
     pub atime: i128,
     /// Who sits there, for people: `ssh alice from 100.64.0.2`, `tmux`, `console`.
     pub what: String,
+    /// The remote host of sshd's own terminals, where logind knows it.
+    pub host: Option<IpAddr>,
 }
 
 /// A command under `sshd: U@notty` or under tailscaled.

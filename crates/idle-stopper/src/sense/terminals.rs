@@ -2,6 +2,7 @@
 //! The devices are only stat(2)ed, never opened: opening one may change its session or its stamp.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -22,7 +23,14 @@ const MOST: usize = 4096;
 /// often than ticks.
 #[derive(Debug, Default)]
 pub(super) struct Terminals {
-    told: HashMap<(u32, u64), String>,
+    told: HashMap<(u32, u64), Told>,
+}
+
+/// Who sits at a terminal: for people, and the remote host where logind knows it.
+#[derive(Clone, Debug)]
+struct Told {
+    what: String,
+    host: Option<IpAddr>,
 }
 
 /// A session leader and its terminal.
@@ -34,8 +42,15 @@ struct Seat<'a> {
 
 /// What is known before logind is asked.
 enum What {
-    Told(String),
+    Told(Told),
     Ssh { user: String },
+}
+
+impl What {
+    /// No ssh connection belongs to it.
+    const fn local(what: String) -> Self {
+        Self::Told(Told { what, host: None })
+    }
 }
 
 impl Terminals {
@@ -58,11 +73,13 @@ impl Terminals {
                 && let Some(host) = logind.host(&session, now).await
             {
                 terminal.what = format!("{} from {host}", terminal.what);
+                terminal.host = Some(host);
                 is_told = true;
             }
             if is_told {
                 let leader = (terminal.leader, terminal.leader_start);
-                self.told.insert(leader, terminal.what.clone());
+                let told = Told { what: terminal.what.clone(), host: terminal.host };
+                self.told.insert(leader, told);
             }
             terminals.push(terminal);
         }
@@ -81,9 +98,9 @@ impl Terminals {
             let Some(atime) = atime(dev, folder.as_fd(), &seat)? else {
                 continue;
             };
-            let (what, is_new_ssh) = match seat.what {
-                What::Told(what) => (what, false),
-                What::Ssh { user } => (format!("ssh {user}"), true),
+            let (Told { what, host }, is_new_ssh) = match seat.what {
+                What::Told(told) => (told, false),
+                What::Ssh { user } => (Told { what: format!("ssh {user}"), host: None }, true),
             };
             let terminal = Terminal {
                 name: seat.name,
@@ -91,6 +108,7 @@ impl Terminals {
                 leader_start: seat.leader.map_or(0, |leader| leader.start),
                 atime,
                 what,
+                host,
             };
             terminals.push((terminal, is_new_ssh));
         }
@@ -110,7 +128,7 @@ impl Terminals {
                 continue;
             };
             let what = match self.told.get(&(leader.pid, leader.start)) {
-                Some(what) => What::Told(what.clone()),
+                Some(told) => What::Told(told.clone()),
                 // A container has a /dev/pts of its own, which starts at 0 as well: its terminals
                 // would be taken for this box's.
                 None => match describe(&name, leader, world) {
@@ -138,7 +156,7 @@ impl Terminals {
             let name = format!("pts/{number}");
             let known = seats.get(..led).unwrap_or_default();
             if known.binary_search_by(|seat| seat.name.cmp(&name)).is_err() {
-                let what = What::Told("a terminal without a session".to_owned());
+                let what = What::local("a terminal without a session".to_owned());
                 seats.push(Seat { name, leader: None, what });
             }
             if seats.len() > MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -222,7 +240,7 @@ fn describe(name: &str, leader: &Entry, world: World<'_>) -> Option<What> {
             _ => "console".to_owned(),
         },
     };
-    Some(What::Told(told))
+    Some(What::local(told))
 }
 
 /// tailscaled's child, which leads the terminal or is on the way to it (ssh/tailssh/incubator.go):

@@ -107,6 +107,55 @@ fn keep_alives_every_second_are_below_the_floor_and_a_copy_is_above() {
     assert_eq!(shown(&world, Kind::Tcp), Shown::Active);
 }
 
+/// What is drawn in terminals over ssh: an htop that was left open. Whoever types is received.
+#[test]
+fn what_is_drawn_for_terminals_does_not_count_and_what_comes_from_there_does() {
+    let drawn = |world: &mut World, span: Duration| world.flow(0, span.as_secs() * 2_000);
+    let mut world = World::settled();
+    world.open_terminal("pts/0", 9, "ssh alice");
+    world.connect(1, 22);
+    world.pass(HOUR, drawn);
+    assert!(!stays_up(&world));
+
+    // Two terminals share one connection.
+    let mut world = World::settled();
+    world.open_terminal("pts/0", 9, "ssh alice");
+    world.open_terminal("pts/1", 10, "ssh alice");
+    world.connect(1, 22);
+    world.pass(HOUR, drawn);
+    assert!(!stays_up(&world));
+
+    let mut world = World::settled();
+    world.open_terminal("pts/0", 9, "ssh alice");
+    world.connect(1, 22);
+    world.pass(HOUR, |world, span| world.flow(span.as_secs() * 400, 0));
+    assert!(stays_up(&world), "a file that is received through a terminal");
+}
+
+/// Where a host has more than terminals, or it is not known what it has, its bytes count.
+#[test]
+fn what_is_sent_counts_unless_it_is_known_to_be_drawn_for_terminals() {
+    let more: [(&str, fn(&mut World)); 6] = [
+        ("a forward beside it", |world| world.connect(2, 22)),
+        ("an IDE's server", |world| world.command("code-server", true)),
+        ("a command of some host", |world| {
+            world.command("sftp-server", true);
+            known(&mut world.evidence.commands)[0].host = None;
+        }),
+        ("commands unread", |world| world.evidence.commands = Reading::Unknown("made so".into())),
+        ("another's terminal", |world| known(&mut world.evidence.terminals)[0].host = None),
+        ("another port", |world| known(&mut world.evidence.sockets)[0].local_port = 2375),
+    ];
+    for (what, more) in more {
+        let mut world = World::settled();
+        world.open_terminal("pts/0", 9, "ssh alice");
+        world.connect(1, 22);
+        more(&mut world);
+        world.pass(10 * MINUTE, |world, span| world.flow(0, span.as_secs() * 2_000));
+        assert_eq!(shown(&world, Kind::Tcp), Shown::Active, "{what}");
+    }
+}
+
 #[test]
 fn one_busy_core_is_work_and_so_are_many_small_burners() {
     let mut world = World::settled();

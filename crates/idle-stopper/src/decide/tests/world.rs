@@ -1,5 +1,6 @@
 //! A box as `decide` sees it: evidence that a test changes, and a loop like the daemon's.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use service::clock::Boottime;
@@ -10,6 +11,9 @@ use crate::sense::{
     Build, CpuTotals, DiskTotals, Evidence, Hold, Inhibitor, Interface, PackageLock, Reading,
     RemoteCommand, Said, Socket, Terminal,
 };
+
+/// Whoever is far away in these tests.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 64, 0, 2));
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -198,6 +202,7 @@ impl World {
             leader_start: u64::from(leader) * 100,
             atime: 1_700_000_000_000_000_000,
             what: what.to_owned(),
+            host: what.starts_with("ssh").then_some(PEER),
         };
         known(&mut self.evidence.terminals).push(terminal);
     }
@@ -213,7 +218,7 @@ impl World {
             pid: 4_000,
             since: self.now,
             what: what.to_owned(),
-            host: Some([100, 64, 0, 2].into()),
+            host: Some(PEER),
             by_bytes,
         };
         known(&mut self.evidence.commands).push(command);
@@ -223,7 +228,7 @@ impl World {
         let socket = Socket {
             cookie,
             local_port,
-            remote: [100, 64, 0, 2].into(),
+            remote: PEER,
             remote_port: 50_000,
             acked: 0,
             received: 0,
