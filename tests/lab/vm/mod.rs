@@ -123,13 +123,12 @@ impl Vm {
             let (file, socket) = (self.place.join("home.img"), self.place.join("home.sock"));
             self.home = Some(VolatileDisk::serve(&file, &socket)?);
         }
+        let before = self.console_text().len();
         let qemu =
             Qemu::start(&self.place, &self.name, &self.image, &self.plan, &self.switches, state)?;
         self.qemu = Some(qemu);
         self.seen.store(0, std::sync::atomic::Ordering::Relaxed);
-        self.agent.wait_ready(BOOT).with_context(|| {
-            format!("{} does not come up; its console ends:{}", self.name, self.console_end())
-        })?;
+        self.come_up(before, BOOT)?;
         self.took = start.elapsed();
         Ok(())
     }

@@ -21,6 +21,16 @@ pub struct PowerOff {
     pub after: Duration,
 }
 
+/// How long the agent is waited for before the console is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Whether the console of a boot shows that the kernel died by a fault of its own before anything
+/// was started on it: PID 1 welcomes first, and its own end is another panic.
+fn kernel_died_booting(console: &str) -> bool {
+    console.contains("Kernel panic - not syncing: Fatal exception")
+        && !console.contains("Welcome to")
+}
+
 /// What the guest did with its power.
 enum Change {
     Off(Instant),
@@ -100,8 +110,49 @@ impl Vm {
             None => bail!("{} did not reboot within {:.1} s", self.name, within.as_secs_f64()),
             Some(Change::Off(_)) => bail!("{} powered off instead of rebooting", self.name),
             Some(Change::Reset(at)) => {
+                self.come_up(self.console_text().len(), super::BOOT).context("after the reboot")?;
                 self.wait_ready(super::BOOT).context("after the reboot")?;
                 Ok(at)
+            }
+        }
+    }
+
+    /// Waits for the guest agent of a boot whose console begins after `mark` bytes.
+    ///
+    /// An emulated processor now and then runs an instruction that the kernel has just patched, and
+    /// the kernel dies of it within its first seconds. That is no doing of what is tested, so the
+    /// machine is reset then, which is said. Any other panic is an error.
+    pub(super) fn come_up(&self, mut mark: usize, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        for resets in 0.. {
+            let Err(error) = self.wait_agent(mark, within.saturating_sub(start.elapsed())) else {
+                return Ok(());
+            };
+            let shown = self.console_text();
+            if resets == 3 || !kernel_died_booting(shown.get(mark..).unwrap_or_default()) {
+                let end = self.console_end();
+                return Err(error).with_context(|| {
+                    format!("{} does not come up; its console ends:{end}", self.name)
+                });
+            }
+            crate::say(format_args!("{}: the kernel died while it booted: reset", self.name));
+            mark = shown.len();
+            self.qmp("system_reset", json!({}))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the guest agent, or until the kernel is seen to have died.
+    fn wait_agent(&self, mark: usize, within: Duration) -> Result<()> {
+        let end = Instant::now() + within;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Err(error) = self.agent.wait_ready(left.min(LOOK)) else {
+                return Ok(());
+            };
+            let over = Instant::now() >= end || self.running()?.exit_code()?.is_some();
+            if over || kernel_died_booting(self.console_text().get(mark..).unwrap_or_default()) {
+                return Err(error);
             }
         }
     }
@@ -153,5 +204,19 @@ impl Vm {
             bail!("{} did not wake", self.name);
         }
         self.agent.wait_ready(within).context("after waking")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_died_booting;
+
+    #[test]
+    fn only_a_kernel_that_dies_before_pid_1_is_reset() {
+        let died = "[ 2.7] Kernel panic - not syncing: Fatal exception in interrupt";
+        assert!(kernel_died_booting(died));
+        assert!(!kernel_died_booting(&format!("Welcome to Debian!\n{died}")));
+        assert!(!kernel_died_booting("Kernel panic - not syncing: Attempted to kill init!"));
+        assert!(!kernel_died_booting(""));
     }
 }
