@@ -3,6 +3,8 @@
 //! The kernel is booted directly and unpacked beforehand, with an initrd of a few modules, so
 //! that an emulated processor wastes no time; everything from systemd on is the real thing.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -70,6 +72,10 @@ impl Image {
             crate::say(format_args!("built the {} image in {took:.1} s", release.name()));
             Ok(())
         })?;
+        // One that was made anew has other blocks, and a frozen machine's disk lies upon them.
+        let disk = fs::metadata(folder.join("root.img")).context("an image's disk")?;
+        let made = [disk.mtime(), disk.mtime_nsec()].map(i64::to_le_bytes);
+        let key = cache::key([&key.to_le_bytes()[..], &made[0], &made[1]]);
         Ok(Self { release, key, folder })
     }
 
@@ -89,7 +95,7 @@ impl Image {
         self.release
     }
 
-    /// Changes whenever the recipe changes: part of the key of everything made from the image.
+    /// Changes whenever the image is built: part of the key of everything made from it.
     #[must_use]
     pub fn key(&self) -> u64 {
         self.key
