@@ -168,8 +168,7 @@ impl Memory {
                 commands::judge(list, &evidence.sockets, config.command_at_most, now)
             }),
             Kind::Tcp => known(&evidence.sockets, |list| {
-                let drawn_for = traffic::hosts_of_terminals(evidence, list);
-                traffic::tcp(&mut self.flows, list, &drawn_for, config, now)
+                traffic::tcp(&mut self.flows, list, evidence, config, now)
             }),
             Kind::Cpu => known(&evidence.cpu, |totals| self.cpu.judge(totals, config, now)),
             Kind::Disk => known(&evidence.disk, |totals| {

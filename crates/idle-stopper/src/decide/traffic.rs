@@ -1,12 +1,10 @@
 //! Bytes: TCP connections, disks and interfaces, each against a floor over the window.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use service::clock::Boottime;
 
-use super::meter::Meter;
+use super::meter::{Meter, Moved};
 use super::verdict::Verdict;
 use crate::config::{Config, Disk, SSH_PORT};
 use crate::sense::{DiskTotals, Evidence, Interface, Reading, Socket};
@@ -22,37 +20,10 @@ pub(super) enum Direction {
     Out,
 }
 
-/// The remote hosts whose every ssh connection carries a terminal and nothing else. What is drawn
-/// there, an htop or a followed log that was left open, is no activity; what is typed there is
-/// received. A host with a command, or with a connection more than terminals (`ssh -N`, sftp), is
-/// not among them, and none is while a part of this is not known.
-pub(super) fn hosts_of_terminals(evidence: &Evidence, sockets: &[Socket]) -> BTreeSet<IpAddr> {
-    let (Reading::Known(terminals), Reading::Known(commands)) =
-        (&evidence.terminals, &evidence.commands)
-    else {
-        return BTreeSet::new();
-    };
-    // Terminals less connections: several terminals may share one (ssh_config(5), ControlMaster).
-    let mut spare: BTreeMap<IpAddr, isize> = BTreeMap::new();
-    for host in terminals.iter().filter_map(|terminal| terminal.host) {
-        *spare.entry(host).or_default() += 1;
-    }
-    for socket in sockets.iter().filter(|socket| socket.local_port == SSH_PORT) {
-        if let Some(spare) = spare.get_mut(&socket.remote) {
-            *spare -= 1;
-        }
-    }
-    for command in commands {
-        let Some(host) = command.host else { return BTreeSet::new() };
-        spare.remove(&host);
-    }
-    spare.into_iter().filter(|(_, spare)| *spare >= 0).map(|(host, _)| host).collect()
-}
-
 pub(super) fn tcp(
     meter: &mut Meter<Flow>,
     sockets: &[Socket],
-    drawn_for: &BTreeSet<IpAddr>,
+    evidence: &Evidence,
     config: &Config,
     now: Boottime,
 ) -> Verdict {
@@ -66,13 +37,15 @@ pub(super) fn tcp(
         })
         .collect();
     meter.push(now, config.window, flows);
-    let drawn: BTreeSet<u64> = sockets
-        .iter()
-        .filter(|socket| socket.local_port == SSH_PORT && drawn_for.contains(&socket.remote))
-        .map(|socket| socket.cookie)
-        .collect();
-    let counts = |(cookie, way): &Flow| *way == Direction::In || !drawn.contains(cookie);
     let floor = config.tcp.bytes_per_minute as f64 / 60.0;
+    // Who draws is only asked of what would count.
+    let enough = floor * meter.span(config.window).as_secs_f64();
+    let counts = |moved: &Moved<Flow>| {
+        let (cookie, way) = moved.key;
+        way == Direction::In
+            || moved.amount as f64 <= enough
+            || !sockets.iter().any(|it| it.cookie == cookie && is_drawn(it, evidence, sockets))
+    };
     match busiest(meter, config.window, floor, counts) {
         Busiest::Above { key: (cookie, _), per_second, at } => {
             let peer = sockets.iter().find(|socket| socket.cookie == cookie).map_or_else(
@@ -95,6 +68,25 @@ pub(super) fn tcp(
     }
 }
 
+/// Whether what is sent to this side can only be what programs draw in its terminals, an htop or a
+/// followed log that was left open: no activity, and what is typed there is received. So it is while
+/// every ssh connection of the host carries a terminal (several may share one: ssh_config(5),
+/// ControlMaster) and it runs no command here. Of an IDE, an sftp or a forward beside them bytes count,
+/// and so they do while any of this is not known.
+fn is_drawn(to: &Socket, evidence: &Evidence, sockets: &[Socket]) -> bool {
+    let (Reading::Known(terminals), Reading::Known(commands)) =
+        (&evidence.terminals, &evidence.commands)
+    else {
+        return false;
+    };
+    let is_ssh = |it: &&Socket| it.local_port == SSH_PORT && it.remote == to.remote;
+    let connections = sockets.iter().filter(is_ssh).count();
+    let terminals = terminals.iter().filter(|it| it.host == Some(to.remote)).count();
+    to.local_port == SSH_PORT
+        && connections <= terminals
+        && commands.iter().all(|it| it.host.is_some_and(|host| host != to.remote))
+}
+
 /// What the disk meter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DiskTotal {
@@ -113,13 +105,13 @@ pub(super) fn disk(
     bytes.push(now, window, vec![(DiskTotal::Bytes, totals.bytes)]);
     let pressure = totals.pressure.map(|total| (DiskTotal::Waited, total));
     waited.push(now, window, pressure.into_iter().collect());
-    let moved = match busiest(bytes, window, floors.bytes_per_second as f64, any) {
+    let moved = match busiest(bytes, window, floors.bytes_per_second as f64, |_| true) {
         Busiest::Above { per_second, at, .. } => {
             return Verdict::Active { at, detail: format!("disks: {per_second:.0} B/s") };
         }
         Busiest::Below(per_second) => per_second,
     };
-    let waited = match busiest(waited, window, floors.pressure * 1e6, any) {
+    let waited = match busiest(waited, window, floors.pressure * 1e6, |_| true) {
         Busiest::Above { per_second, at, .. } => {
             let detail = format!("tasks wait for I/O {:.0} % of the time", per_second / 1e4);
             return Verdict::Active { at, detail };
@@ -141,7 +133,7 @@ pub(super) fn network(
 ) -> Verdict {
     let totals = interfaces.iter().map(|each| (each.name.clone(), each.bytes)).collect();
     meter.push(now, config.window, totals);
-    match busiest(meter, config.window, config.network.bytes_per_second as f64, any) {
+    match busiest(meter, config.window, config.network.bytes_per_second as f64, |_| true) {
         Busiest::Above { key, per_second, at } => {
             Verdict::Active { at, detail: format!("{key}: {per_second:.0} B/s") }
         }
@@ -151,11 +143,6 @@ pub(super) fn network(
             config.network.bytes_per_second
         )),
     }
-}
-
-/// For [`busiest`]: every key counts.
-const fn any<K>(_: &K) -> bool {
-    true
 }
 
 /// The key that moved most, and whether that is above the floor.
@@ -168,10 +155,10 @@ fn busiest<K: Ord + Clone>(
     meter: &Meter<K>,
     window: Duration,
     per_second: f64,
-    counts: impl Fn(&K) -> bool,
+    counts: impl Fn(&Moved<K>) -> bool,
 ) -> Busiest<K> {
     let span = meter.span(window).as_secs_f64();
-    let counted = meter.moved().into_iter().filter(|moved| counts(&moved.key));
+    let counted = meter.moved().into_iter().filter(counts);
     let Some(top) = counted.max_by_key(|moved| moved.amount) else {
         return Busiest::Below(0.0);
     };
