@@ -135,16 +135,21 @@ fn what_is_drawn_for_terminals_does_not_count_and_what_comes_from_there_does() {
 /// Where a host has more than terminals, or it is not known what it has, its bytes count.
 #[test]
 fn what_is_sent_counts_unless_it_is_known_to_be_drawn_for_terminals() {
-    let more: [(&str, fn(&mut World)); 6] = [
+    type More = fn(&mut World);
+    let more: [(&str, More); 6] = [
         ("a forward beside it", |world| world.connect(2, 22)),
         ("an IDE's server", |world| world.command("code-server", true)),
         ("a command of some host", |world| {
             world.command("sftp-server", true);
-            known(&mut world.evidence.commands)[0].host = None;
+            known(&mut world.evidence.commands).iter_mut().for_each(|it| it.host = None);
         }),
         ("commands unread", |world| world.evidence.commands = Reading::Unknown("made so".into())),
-        ("another's terminal", |world| known(&mut world.evidence.terminals)[0].host = None),
-        ("another port", |world| known(&mut world.evidence.sockets)[0].local_port = 2375),
+        ("another's terminal", |world| {
+            known(&mut world.evidence.terminals).iter_mut().for_each(|it| it.host = None);
+        }),
+        ("another port", |world| {
+            known(&mut world.evidence.sockets).iter_mut().for_each(|it| it.local_port = 2375);
+        }),
     ];
     for (what, more) in more {
         let mut world = World::settled();
