@@ -1,0 +1,66 @@
+//! The smallest set of actions from what is there to what must hold: what closes comes before what
+//! opens, and something is added before something in its place is taken away.
+
+use crate::kernel::{Filter, GROUP, PROTOCOL};
+use crate::sense::Network;
+
+use super::Action;
+use super::plan::Plan;
+
+/// What routing lacks, or has too much.
+pub fn routing(plan: &Plan, network: &Network) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for rule in &plan.rules {
+        if !network.rules.contains(rule) {
+            actions.push(Action::AddRule(rule.clone()));
+        }
+    }
+    for link in &plan.grouped {
+        if link.group != GROUP {
+            actions.push(Action::Group(link.clone()));
+        }
+    }
+    // In the order of the plan the last route of all comes last, and yet opens nothing: without it
+    // the rule behind the table closes.
+    for route in &plan.routes {
+        if !network.routes.contains(route) {
+            actions.push(Action::AddRoute(*route));
+        }
+    }
+    // The table is ours: whatever else is in it leads somewhere else.
+    for route in &network.routes {
+        if !plan.routes.contains(route) {
+            actions.push(Action::DeleteRoute(*route));
+        }
+    }
+    let mut kept = Vec::new();
+    for rule in network.rules.iter().filter(|rule| rule.protocol == PROTOCOL) {
+        // The kernel takes the same rule twice.
+        if !plan.rules.contains(rule) || kept.contains(&rule) {
+            actions.push(Action::DeleteRule(rule.clone()));
+        } else {
+            kept.push(rule);
+        }
+    }
+    actions.extend(filters(plan, network));
+    actions
+}
+
+/// Each uplink's filters are made anew together, since their order counts.
+fn filters(plan: &Plan, network: &Network) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for uplink in &network.uplinks {
+        let Some(link) = network.links.iter().find(|link| link.index == *uplink) else { continue };
+        let of_uplink = |filters: &[Filter]| -> Vec<Filter> {
+            let mut of_uplink: Vec<Filter> =
+                filters.iter().filter(|filter| filter.uplink == *uplink).cloned().collect();
+            of_uplink.sort();
+            of_uplink
+        };
+        let wanted = of_uplink(&plan.filters);
+        if wanted != of_uplink(&network.filters) {
+            actions.push(Action::Filters { uplink: link.clone(), filters: wanted });
+        }
+    }
+    actions
+}

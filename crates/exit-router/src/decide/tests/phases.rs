@@ -1,0 +1,189 @@
+//! What is started and stopped when, and what is mended.
+
+use std::time::Duration;
+
+use super::world::{ETH0, World, unit};
+use crate::decide::{Action, Decision, EXIT_CONFIG, EXIT_PARKED, Phase};
+use crate::kernel::{PROTOCOL, RouteAction, RuleAction};
+use crate::prefix::Family;
+use crate::sense::{Evidence, Reading};
+
+fn started(decision: &Decision) -> bool {
+    decision.actions.contains(&Action::StartUnit("acme".into()))
+}
+
+fn stopped(decision: &Decision) -> bool {
+    decision.actions.contains(&Action::StopUnit("acme".into()))
+}
+
+/// The world after everything that was decided was done.
+fn after(mut world: World, decision: &Decision) -> World {
+    world.state = decision.state.clone();
+    let plan = decision.plan.clone().unwrap();
+    world.network.rules.retain(|rule| rule.protocol != PROTOCOL);
+    world.network.rules.extend(plan.rules.clone());
+    world.network.routes = plan.routes.clone();
+    world.network.filters = plan.filters.clone();
+    world.table = Some("as listed".into());
+    world.state.applied = Some((plan.nft(), "as listed".into()));
+    world
+}
+
+#[test]
+fn what_holds_is_left_alone() {
+    let world = World::up();
+    let world = after(world.clone(), &world.decide());
+    assert_eq!(world.decide().actions, []);
+}
+
+#[test]
+fn what_was_taken_away_comes_back_and_what_was_added_goes() {
+    let world = World::up();
+    let world = after(world.clone(), &world.decide());
+    let plan = world.decide().plan.unwrap();
+    for rule in &plan.rules {
+        let mut robbed = world.clone();
+        robbed.network.rules.retain(|each| each != rule);
+        assert_eq!(robbed.decide().actions, [Action::AddRule(rule.clone())]);
+        let mut doubled = world.clone();
+        doubled.network.rules.push(rule.clone());
+        assert_eq!(doubled.decide().actions, [Action::DeleteRule(rule.clone())]);
+    }
+    for route in &plan.routes {
+        let mut robbed = world.clone();
+        robbed.network.routes.retain(|each| each != route);
+        assert_eq!(robbed.decide().actions, [Action::AddRoute(*route)]);
+    }
+    let mut foreign = world.clone();
+    let mut to_uplink = plan.routes[0];
+    to_uplink.action = RouteAction::Device(ETH0);
+    to_uplink.protocol = 3;
+    foreign.network.routes.push(to_uplink);
+    assert_eq!(foreign.decide().actions, [Action::DeleteRoute(to_uplink)]);
+    let mut flushed = world.clone();
+    flushed.table = None;
+    assert_eq!(flushed.decide().actions, [Action::ReplaceTable(plan.nft())]);
+    let mut edited = world.clone();
+    edited.table = Some("as somebody has edited it".into());
+    assert_eq!(edited.decide().actions, [Action::ReplaceTable(plan.nft())]);
+    let mut renewed = world.clone();
+    renewed.network.filters[0].indev = None;
+    assert!(matches!(renewed.decide().actions.as_slice(), [Action::Filters { .. }]));
+}
+
+#[test]
+fn what_others_have_made_is_not_ours_to_delete() {
+    let world = World::up();
+    let mut world = after(world.clone(), &world.decide());
+    let mut rule = crate::kernel::Rule::new(Family::V4, 5310, RuleAction::Lookup(52));
+    rule.protocol = 0;
+    world.network.rules.push(rule);
+    assert_eq!(world.decide().actions, []);
+}
+
+#[test]
+fn unknown_changes_nothing() {
+    let world = World::up();
+    let unknown = || Reading::Unknown("no buffer".to_owned());
+    let evidence = Evidence {
+        network: Reading::Unknown("no buffer".to_owned()),
+        table: unknown_table(),
+        units: Reading::Unknown("no bus".to_owned()),
+    };
+    let decision = world.decide_on(&evidence);
+    assert_eq!((decision.actions, decision.plan), (Vec::new(), None));
+    let evidence = Evidence {
+        network: Reading::Known(world.network.clone()),
+        table: unknown(),
+        units: Reading::Unknown("no bus".to_owned()),
+    };
+    let kinds = world.decide_on(&evidence).actions;
+    assert!(
+        !kinds.iter().any(|action| matches!(action, Action::ReplaceTable(_) | Action::StopUnit(_)))
+    );
+}
+
+fn unknown_table() -> Reading<Option<String>> {
+    Reading::Unknown("no nft".to_owned())
+}
+
+#[test]
+fn a_profile_is_started_once_for_each_asking() {
+    let mut world = World::up();
+    world.network.links.pop();
+    world.network.addresses.pop();
+    world.units.clear();
+    let first = world.decide();
+    assert!(started(&first));
+    world.state = first.state;
+    assert!(!started(&world.decide()));
+    // Somebody has stopped it: only guppy vpn down ends a tunnel.
+    world.units = vec![unit("inactive", 0)];
+    assert!(!started(&world.decide()));
+    world.now = world.now + Duration::from_secs(5);
+    assert!(started(&world.decide()));
+    // What has failed systemd restarts; what is parked nobody but a person.
+    for status in [1, EXIT_PARKED, EXIT_CONFIG] {
+        world.units = vec![unit("failed", status)];
+        assert!(!started(&world.decide()), "{status}");
+    }
+    world.intent.asked += 1;
+    for status in [EXIT_PARKED, EXIT_CONFIG] {
+        world.units = vec![unit("failed", status)];
+        assert!(started(&world.decide()), "{status}");
+    }
+}
+
+#[test]
+fn one_that_asks_for_codes_is_started_for_a_person_only() {
+    let mut world = World::up();
+    world.units.clear();
+    if let Some(Ok(profile)) = world.profiles.get_mut("acme") {
+        profile.interactive = true;
+    }
+    assert!(!started(&world.decide()));
+    world.attended = Some(1);
+    assert!(started(&world.decide()));
+}
+
+#[test]
+fn what_is_not_wanted_is_stopped() {
+    let mut world = World::up();
+    assert!(!stopped(&world.decide()));
+    world.intent.profile = None;
+    assert!(stopped(&world.decide()));
+    world.intent.profile = Some("other".into());
+    assert!(stopped(&world.decide()));
+    let mut disabled = World::up();
+    disabled.intent.enabled = false;
+    assert!(stopped(&disabled.decide()));
+}
+
+#[test]
+fn networks_of_this_box_are_not_a_customers() {
+    let mut world = World::up();
+    if let Some(Ok(profile)) = world.profiles.get_mut("acme") {
+        profile.prefixes = vec!["198.51.0.0/16".parse().unwrap()];
+    }
+    let decision = world.decide();
+    let Phase::Failed(why) = &decision.phase else { panic!("{:?}", decision.phase) };
+    assert!(why.contains("\"198.51.0.0/16\" overlaps 198.51.100.0/24 on eth0"), "{why}");
+    assert!(stopped(&decision));
+    assert!(
+        !decision
+            .plan
+            .unwrap()
+            .routes
+            .iter()
+            .any(|route| matches!(route.action, RouteAction::Device(_)))
+    );
+}
+
+#[test]
+fn a_profile_whose_file_went_wrong_fails_and_says_why() {
+    let mut world = World::up();
+    world.profiles.insert("acme".into(), Err("acme.toml:2:1: unknown key".into()));
+    let decision = world.decide();
+    assert_eq!(decision.phase, Phase::Failed("acme.toml:2:1: unknown key".into()));
+    assert!(!started(&decision));
+}
