@@ -32,8 +32,15 @@ pub const IDLE_STOPPER: Agent = Agent {
     socket: api::SOCKET,
 };
 
+/// `guppy-exit-router`.
+pub const EXIT_ROUTER: Agent = Agent {
+    package: "guppy-exit-router",
+    program: "/usr/bin/guppy-exit-router",
+    socket: exit_router::api::SOCKET,
+};
+
 /// All of them, installed here or not.
-pub const AGENTS: [Agent; 1] = [IDLE_STOPPER];
+pub const AGENTS: [Agent; 2] = [IDLE_STOPPER, EXIT_ROUTER];
 
 impl Agent {
     /// Whether its package is installed on this box.
@@ -51,25 +58,27 @@ impl Agent {
     ///
     /// # Errors
     /// It is not there, it did not answer within [`DEADLINE`], or it said no.
-    pub async fn ask<T, F>(
+    pub async fn ask<T, E, F>(
         &self,
         socket: Option<&Path>,
         question: impl FnOnce(Connection) -> F,
     ) -> Result<T, Failure>
     where
-        F: Future<Output = zlink::Result<Result<T, api::Error>>>,
+        F: Future<Output = zlink::Result<Result<T, E>>>,
+        E: No,
     {
         self.ask_within(DEADLINE, socket, question).await
     }
 
-    async fn ask_within<T, F>(
+    async fn ask_within<T, E, F>(
         &self,
         deadline: Duration,
         socket: Option<&Path>,
         question: impl FnOnce(Connection) -> F,
     ) -> Result<T, Failure>
     where
-        F: Future<Output = zlink::Result<Result<T, api::Error>>>,
+        F: Future<Output = zlink::Result<Result<T, E>>>,
+        E: No,
     {
         let path = socket.map_or_else(|| PathBuf::from(self.socket), Path::to_path_buf);
         let answer = async {
@@ -79,7 +88,7 @@ impl Agent {
         };
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(no))) => Err(Failure::new(code(&no), no)),
+            Ok(Ok(Err(no))) => Err(Failure::new(no.code(), no)),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::new(
                 Code::Unhealthy,
@@ -130,10 +139,27 @@ pub fn not_installed(package: &str) -> String {
     format!("{package} is not installed on this box: sudo apt install {package}")
 }
 
-fn code(no: &api::Error) -> Code {
-    match no {
-        api::Error::Refused { .. } => Code::Refused,
-        api::Error::NoSuchHold { .. } | api::Error::Failed { .. } => Code::Failed,
+/// An agent's way to say no.
+pub trait No: std::fmt::Display {
+    /// The exit status for it.
+    fn code(&self) -> Code;
+}
+
+impl No for api::Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Refused { .. } => Code::Refused,
+            Self::NoSuchHold { .. } | Self::Failed { .. } => Code::Failed,
+        }
+    }
+}
+
+impl No for exit_router::api::Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Refused { .. } => Code::Refused,
+            Self::Failed { .. } => Code::Failed,
+        }
     }
 }
 
@@ -148,7 +174,10 @@ mod tests {
             program: "/nonexistent/guppy-example",
             socket: "/nonexistent/example.sock",
         };
-        let said = agent.ask(None, |_| async { Ok(Ok(())) }).await.expect_err("nobody is there");
+        let said = agent
+            .ask(None, |_| async { Ok(Ok::<_, api::Error>(())) })
+            .await
+            .expect_err("nobody is there");
         assert_eq!(said.code, Code::Failed);
         assert_eq!(
             said.message,
@@ -163,7 +192,10 @@ mod tests {
             program: "/proc/self/exe",
             socket: "/nonexistent/example.sock",
         };
-        let said = agent.ask(None, |_| async { Ok(Ok(())) }).await.expect_err("nobody listens");
+        let said = agent
+            .ask(None, |_| async { Ok(Ok::<_, api::Error>(())) })
+            .await
+            .expect_err("nobody listens");
         assert!(said.message.starts_with("guppy-example cannot be reached at"), "{said}");
         assert!(said.message.contains("systemctl status guppy-example"), "{said}");
     }
@@ -175,7 +207,7 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
         let said = IDLE_STOPPER
             .ask_within(Duration::from_millis(1), Some(&path), |_connection| {
-                std::future::pending::<zlink::Result<Result<(), _>>>()
+                std::future::pending::<zlink::Result<Result<(), api::Error>>>()
             })
             .await
             .expect_err("no answer");
@@ -185,8 +217,8 @@ mod tests {
     #[test]
     fn a_refusal_has_an_exit_status_of_its_own() {
         let message = String::new;
-        assert_eq!(code(&api::Error::Refused { message: message() }).number(), 4);
-        assert_eq!(code(&api::Error::Failed { message: message() }).number(), 1);
-        assert_eq!(code(&api::Error::NoSuchHold { id: 1 }).number(), 1);
+        assert_eq!(api::Error::Refused { message: message() }.code().number(), 4);
+        assert_eq!(api::Error::Failed { message: message() }.code().number(), 1);
+        assert_eq!(api::Error::NoSuchHold { id: 1 }.code().number(), 1);
     }
 }

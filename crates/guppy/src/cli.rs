@@ -2,6 +2,7 @@
 //! pages and the completions are made too.
 
 mod session;
+mod vpn;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::span;
 
 pub use session::{Agents, AgentsVerb, New, SessionVerb, Setup};
+pub use vpn::{Up, VpnVerb};
 
 /// What the guppy agents of this box do, and why.
 #[derive(Debug, Parser)]
@@ -73,6 +75,10 @@ pub enum Verb {
         with 1 if something is bad. Run as root it sees a little more: what sshd really does."
     )]
     Doctor,
+
+    /// Customers' VPNs, for the peers of this box's tailnet
+    #[command(subcommand)]
+    Vpn(VpnVerb),
 
     /// Sessions of agents.
     #[command(flatten)]

@@ -12,6 +12,7 @@ pub mod idle;
 pub mod release;
 pub mod session;
 pub mod status;
+pub mod vpn;
 
 /// Runs the verb that was asked for.
 ///
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<Report, Failure> {
         Verb::Hold(hold) => hold::run(socket, hold),
         Verb::Release { id } => wait_for(release::run(socket, id)),
         Verb::Doctor => wait_for(doctor::run(socket)),
+        Verb::Vpn(verb) => wait_for(vpn::run(socket, verb)),
         Verb::Session(verb) => session::run(socket, verb),
     }
 }

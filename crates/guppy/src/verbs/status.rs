@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use guppy_session_keeper::api::SessionKeeper;
-use idle_stopper::api::IdleStopper;
 use serde::Serialize;
 
-use crate::agent::{AGENTS, IDLE_STOPPER};
+use crate::agent::{AGENTS, Agent, EXIT_ROUTER, IDLE_STOPPER};
 use crate::bus::{Answer, Bus};
 use crate::keeper::{self, BEGIN};
 use crate::report::{Code, Failure, Report};
@@ -43,8 +42,10 @@ pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
             Ok(bus) => bus.unit(&agent.unit()).await,
             Err(error) => Err(error.clone()),
         };
-        let installed = agent.is_installed() || socket.is_some();
-        let summary = if installed { summary(socket).await } else { Ok(None) };
+        // `--socket` says where one agent is, the first.
+        let told = agent.package == IDLE_STOPPER.package && socket.is_some();
+        let installed = agent.is_installed() || told;
+        let summary = if installed { summary(&agent, socket).await } else { Ok(None) };
         let state = unit.ok().map(|unit| (unit.active, unit.sub));
         agents.push(line(agent.package.to_owned(), installed, state, summary));
     }
@@ -60,7 +61,18 @@ pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
     Ok(report)
 }
 
-async fn summary(socket: Option<&Path>) -> Result<Option<String>, Failure> {
+async fn summary(agent: &Agent, socket: Option<&Path>) -> Result<Option<String>, Failure> {
+    if agent.package == EXIT_ROUTER.package {
+        use exit_router::api::ExitRouter;
+
+        let status = EXIT_ROUTER.ask(None, async |mut agent| agent.status().await).await?;
+        let name = status.profile.as_deref().unwrap_or("no VPN");
+        let detail = if status.detail.is_empty() { status.probe } else { Some(status.detail) };
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        return Ok(Some(format!("{name} is {}{detail}", status.state)));
+    }
+    use idle_stopper::api::IdleStopper;
+
     let explained = IDLE_STOPPER.ask(socket, async |mut agent| agent.explain().await).await?;
     Ok(Some(format!("{}: {}", explained.mode, explained.summary)))
 }

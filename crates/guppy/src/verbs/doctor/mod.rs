@@ -12,6 +12,7 @@ use crate::report::{Code, Failure, Report};
 use crate::table::{columns, printable};
 
 mod agent;
+mod exit_router;
 mod machine;
 mod session_keeper;
 mod sshd;
@@ -78,6 +79,7 @@ pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
         checks.extend(agent::look(&bus, socket).await);
     }
     checks.extend(session_keeper::look(&bus).await);
+    checks.extend(exit_router::look(&bus).await);
     checks.extend(machine::look(&bus).await);
     if stops {
         checks.push(sshd::look());
