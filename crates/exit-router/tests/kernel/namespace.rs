@@ -102,6 +102,12 @@ impl World {
         succeeds(&format!("ip netns exec {name} ping -n -c 1 -W 1 {address}"))
     }
 
+    /// The control: without us a peer gets an answer, as soon as neighbours have found each other.
+    pub(crate) fn leaks_to(&self, address: &str) {
+        let answered = (0..60).any(|_| self.peer_reaches(address));
+        assert!(answered, "{address} must be reached without us, or nothing here is proven");
+    }
+
     /// A veth from the box, with IPv6 addresses that go with the IPv4 ones.
     fn connect(&self, device: &str, to: &str, own: &str, other: &str) {
         let (space, far) = (self.name("box"), self.name(to));
@@ -131,17 +137,21 @@ impl World {
             "ip addr add 203.0.113.80/32 dev lo; \
             ip addr add 2001:db8:80::1/128 dev lo; ip addr add 10.20.0.1/32 dev lo",
         );
-        // A veth is no tunnel: it asks for a neighbour, whom a gateway stands for here.
-        run("ip link set vpn-acme arp off; ip link set vpn-acme group 5310");
-        self.within("customer", "ip link set eth0 arp off");
-        let mac = self.within("customer", "cat /sys/class/net/eth0/address").trim().to_owned();
-        let own = run("cat /sys/class/net/vpn-acme/address").trim().to_owned();
-        run(&format!("ip link set vpn-acme address {own}; ip link set vpn-acme up"));
-        self.within(
-            "customer",
-            &format!("ip link set eth0 address {mac}; ip link set eth0 promisc on"),
-        );
-        run("ip link set vpn-acme promisc on");
+        // A veth is no tunnel: who is asked for on it is told here, since nobody may ask.
+        let mac = |shown: String| {
+            let mut words = shown.split_whitespace();
+            words.find(|word| *word == "link/ether").and_then(|_| words.next()).unwrap().to_owned()
+        };
+        let far = mac(self.within("customer", "ip -o link show eth0"));
+        for address in ["203.0.113.80", "2001:db8:80::1", "10.20.0.1", "10.8.0.1"] {
+            run(&format!("ip neigh add {address} lladdr {far} dev vpn-acme nud permanent"));
+        }
+        let own = mac(run("ip -o link show vpn-acme"));
+        for address in ["10.8.0.2", "fd08::2"] {
+            let line = format!("ip neigh add {address} lladdr {own} dev eth0 nud permanent");
+            self.within("customer", &line);
+        }
+        run("ip link set vpn-acme group 5310");
     }
 
     /// Reads, decides and performs, until nothing is left to do.
