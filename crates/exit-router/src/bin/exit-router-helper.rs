@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         ["block"] => block::main(block::Want::Closed),
         ["unblock"] => block::main(block::Want::Nothing),
         ["cuts"] => block::cuts(),
-        ["client", name] => client::main(name),
+        ["client", words @ ..] => client::main(words),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(service::args::USAGE)

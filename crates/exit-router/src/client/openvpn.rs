@@ -1,297 +1,263 @@
-//! Kind `openvpn`: OpenVPN 2.6 without a single capability, on a device that was made for it. It is
-//! told to touch neither addresses nor routes, and what its server pushes is sieved: what is needed to
-//! talk gets through, and an address that is this box's own does not.
+//! OpenVPN 2.6: a program of somebody else's that talks to a hostile server, so it has no
+//! capability, no script, no address to set and no route. The device is made for it, the addresses
+//! that the server pushes are judged here, and what it asks and says comes over its management
+//! socket (management-notes.txt of OpenVPN).
 
-use std::path::{Path, PathBuf};
+mod file;
+mod login;
+mod management;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use service::notify;
-use service::signals::{Signal, Signals};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixListener;
-use tokio::net::unix::OwnedWriteHalf;
+use rustix::process::{Pid, Signal, kill_process};
+use service::signals::Signals;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::Ended;
-use super::device::Device;
-use super::openvpn_config::OpenVpn;
-use super::openvpn_management::{Said, parse, quoted, with_code};
-use super::refusals::Refusals;
-use crate::profile::Profile;
-use crate::sense::hints::Hints;
+use super::tunnel::{self, Tunnel};
+use super::{CONNECT_AT_MOST, Context, Ended, ready, until_stopped};
+use login::Login;
+use management::{Said, parse};
+use options::Options;
 
-/// The only options of a server's that get through (openvpn(8), --pull-filter): the first that
-/// matches counts.
-const TAKEN: [&str; 11] = [
-    "ifconfig ",
-    "ifconfig-ipv6 ",
-    "ping ",
-    "ping-restart ",
-    "peer-id ",
-    "cipher ",
-    "auth-token ",
-    "topology ",
-    "key-derivation ",
-    "protocol-flags ",
-    "explicit-exit-notify",
-];
-/// Telling the server goodbye.
+/// It says good-bye to the server, which else would take the session for open.
 const END_AT_MOST: Duration = Duration::from_secs(5);
-/// A line of the management interface.
-const LINE_AT_MOST: usize = 64 << 10;
 
-/// Runs until it is told to end.
 pub(super) async fn run(
-    name: &str,
-    device: &Device,
-    profile: &Profile,
-    refusals: Refusals,
-) -> Ended {
-    match Client::start(name, device, profile, refusals).await {
-        Ok(mut client) => {
-            let ended = client.go_on().await;
-            client.end().await;
-            ended
-        }
-        Err(ended) => ended,
+    context: &Context,
+    interactive: bool,
+    signals: &mut Signals,
+) -> Result<(), Ended> {
+    let Context { interface, handle, refusals, runtime, .. } = context;
+    if rustix::process::geteuid().is_root() {
+        let why = "OpenVPN is not run as root: systemctl start guppy-vpn@NAME runs it as guppy-vpn";
+        return Err(Ended::Wrong(why.to_owned()));
     }
-}
-
-struct Client<'a> {
-    device: &'a Device,
-    config: OpenVpn,
-    refusals: Refusals,
-    login: Option<(String, String)>,
-    code: Option<String>,
-    child: Child,
-    lines: BufReader<tokio::net::unix::OwnedReadHalf>,
-    commands: OwnedWriteHalf,
-    addresses: Vec<std::net::IpAddr>,
-}
-
-impl<'a> Client<'a> {
-    async fn start(
-        name: &str,
-        device: &'a Device,
-        profile: &Profile,
-        refusals: Refusals,
-    ) -> Result<Self, Ended> {
-        let text = super::config(name)?;
-        let config = OpenVpn::parse(&text).map_err(Ended::Config)?;
-        if !config.ignored.is_empty() {
-            info!("ignored, since this box's own stays as it is: {}", config.ignored.join(", "));
-        }
-        let login = login(name, &config)?;
-        let code = super::secret(name, super::CODE).map_err(Ended::Config)?;
-        let code = code.map(|code| code.trim().to_owned()).filter(|_| profile.interactive);
-        make_device(device).await.map_err(Ended::Again)?;
-        let folder = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or("/run/guppy-vpn".into());
-        let socket = PathBuf::from(folder).join(format!("{}.sock", device.name()));
-        let _ = std::fs::remove_file(&socket);
-        let failed = |error: std::io::Error| Ended::Again(format!("{}: {error}", socket.display()));
-        let listener = UnixListener::bind(&socket).map_err(failed)?;
-        let mut child = spawn(device.name(), &socket, &config.text).await.map_err(Ended::Again)?;
-        let connection = tokio::select! {
-            connection = listener.accept() => connection.map_err(failed)?.0,
-            status = child.wait() => {
-                let status = status.map(|status| status.to_string()).unwrap_or_default();
-                let what = "openvpn does not take the config: see the lines above";
-                return Err(Ended::Config(format!("{what} ({status})")));
+    refusals.check()?;
+    let options = read(context)?;
+    let mut login = Login::new(context, &options, interactive)?;
+    tunnel::clear(handle, interface).await?;
+    make_device(interface).await?;
+    // From here on, no program that is started has a capability (capabilities(7): ambient ones
+    // alone outlive execve(2) of a user who is not root). This process keeps its own.
+    rustix::thread::clear_ambient_capability_set()
+        .map_err(|error| Ended::Failed(format!("ambient capabilities: {error}")))?;
+    let tunnel = Tunnel::find(handle, interface, options.mtu).await?;
+    let socket = runtime.join("management");
+    let ended = match listen(&socket) {
+        Ok(listener) => {
+            let config = options.render(interface, &socket, runtime);
+            match start(&config).await {
+                Ok(mut child) => {
+                    let work = work(context, &listener, &mut child, &mut login, &tunnel);
+                    let ended = until_stopped(signals, work).await;
+                    end(&mut child).await;
+                    ended
+                }
+                Err(ended) => Err(ended),
             }
-        };
-        let (lines, commands) = connection.into_split();
-        let lines = BufReader::new(lines);
-        let addresses = Vec::new();
-        Ok(Self { device, config, refusals, login, code, child, lines, commands, addresses })
+        }
+        Err(ended) => Err(ended),
+    };
+    tunnel.remove().await;
+    ended
+}
+
+fn read(context: &Context) -> Result<Options, Ended> {
+    let called = context.secrets.file("conf");
+    let text = context.secrets.config()?;
+    let entries = file::parse(&text.0).map_err(|wrong| Ended::Wrong(wrong.within(&called)))?;
+    let options = options::judge(entries).map_err(|wrong| Ended::Wrong(wrong.within(&called)))?;
+    if !options.ignored.is_empty() {
+        let names = options.ignored.join(", ");
+        info!("{called}: ignored: {names}; guppy says what goes where");
+    }
+    Ok(options)
+}
+
+/// A tun device of this user's, that stays while OpenVPN connects anew.
+async fn make_device(interface: &str) -> Result<(), Ended> {
+    let user = rustix::process::geteuid().as_raw().to_string();
+    let output = Command::new("ip")
+        .args(["tuntap", "add", "dev", interface, "mode", "tun", "user", &user])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| Ended::Failed(format!("ip cannot be run: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    Err(Ended::Failed(format!("ip tuntap add {interface}: {said}")))
+}
+
+fn listen(socket: &Path) -> Result<UnixListener, Ended> {
+    // One that was killed leaves it.
+    let _ = std::fs::remove_file(socket);
+    UnixListener::bind(socket)
+        .map_err(|error| Ended::Failed(format!("{}: {error}", socket.display())))
+}
+
+/// The config goes by a pipe: it has keys in it.
+async fn start(config: &str) -> Result<Child, Ended> {
+    let mut child = Command::new("openvpn")
+        .args(["--config", "stdin"])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            Ended::Wrong(format!("openvpn cannot be run: {error} (apt install openvpn)"))
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read to the end has said why, and ends.
+        let _ = stdin.write_all(config.as_bytes()).await;
+    }
+    Ok(child)
+}
+
+async fn end(child: &mut Child) {
+    let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
+    let _ = kill_process(pid, Signal::TERM);
+    if timeout(END_AT_MOST, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+async fn work(
+    context: &Context,
+    listener: &UnixListener,
+    child: &mut Child,
+    login: &mut Login<'_>,
+    tunnel: &Tunnel<'_>,
+) -> Ended {
+    let accepted = tokio::select! {
+        accepted = listener.accept() => accepted,
+        // It takes up the management socket once all options are read.
+        _ = child.wait() => {
+            let why = "openvpn does not take the file: its own lines above say why";
+            return Ended::Wrong(why.to_owned());
+        }
+    };
+    let mut talk = match accepted {
+        Ok((stream, _)) => Talk::new(context, stream),
+        Err(error) => return Ended::Failed(format!("management socket: {error}")),
+    };
+    tokio::select! {
+        ended = talk.go_on(login, tunnel) => ended,
+        ended = tunnel.hold() => ended,
+    }
+}
+
+/// The conversation over the management socket.
+struct Talk<'a> {
+    context: &'a Context,
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+    connected: bool,
+    /// What it said before it ended.
+    fatal: Option<String>,
+}
+
+impl<'a> Talk<'a> {
+    fn new(context: &'a Context, stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        let lines = BufReader::new(reader).lines();
+        Self { context, lines, writer, connected: false, fatal: None }
     }
 
-    async fn go_on(&mut self) -> Ended {
-        let (mut hints, mut signals) = match (Hints::of_links(), Signals::new()) {
-            (Ok(hints), Ok(signals)) => (hints, signals),
-            (Err(error), _) | (_, Err(error)) => return Ended::Again(error.to_string()),
-        };
-        // It is read on where it was left when something else came first.
-        let mut line = Vec::new();
+    async fn go_on(&mut self, login: &mut Login<'_>, tunnel: &Tunnel<'_>) -> Ended {
+        let late = sleep(CONNECT_AT_MOST);
+        tokio::pin!(late);
         loop {
-            let step = tokio::select! {
-                read = self.lines.read_until(b'\n', &mut line) => match read {
-                    Ok(0) | Err(_) => Err(Ended::Again("openvpn has ended".to_owned())),
-                    Ok(_) if line.len() > LINE_AT_MOST => {
-                        Err(Ended::Again("openvpn says too much".to_owned()))
-                    }
-                    Ok(_) => {
-                        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                        line.clear();
-                        self.heard(&text).await
-                    }
-                },
-                heard = hints.next() => match heard {
-                    Ok(()) => self.mend().await,
-                    Err(error) => Err(Ended::Again(error.to_string())),
-                },
-                signal = signals.next() => match signal {
-                    Signal::Stop => Err(Ended::Stopped),
-                    Signal::Reload => Ok(()),
-                },
+            let line = tokio::select! {
+                line = self.lines.next_line() => line,
+                () = &mut late, if !self.connected => {
+                    let seconds = CONNECT_AT_MOST.as_secs();
+                    return Ended::Failed(format!("no connection within {seconds} s"));
+                }
             };
-            if let Err(ended) = step {
+            let done = match line {
+                Ok(Some(line)) => self.hear(parse(&line), login, tunnel).await,
+                Ok(None) => {
+                    let why = self.fatal.take().unwrap_or_else(|| "its lines say why".to_owned());
+                    Err(Ended::Failed(format!("openvpn ended: {why}")))
+                }
+                Err(error) => Err(Ended::Failed(format!("management socket: {error}"))),
+            };
+            if let Err(ended) = done {
                 return ended;
             }
         }
     }
 
-    async fn heard(&mut self, line: &str) -> Result<(), Ended> {
-        match parse(line) {
-            None => Ok(()),
-            Some(Said::Hold) => self.say("state on\nhold release\n").await,
-            Some(Said::WantsAuth { challenge }) => {
-                let Some((name, password)) = &self.login else {
-                    let what = "the server wants a name and a password: put them, a line each, as \
-                                guppy-vpn-NAME.auth beside the config";
-                    return Err(Ended::Config(what.to_owned()));
-                };
-                let password = match &self.code {
-                    Some(code) => with_code(password, code, challenge),
-                    None => password.clone(),
-                };
-                let (name, password) = (quoted(name), quoted(&password));
-                self.say(&format!("username \"Auth\" {name}\npassword \"Auth\" {password}\n")).await
-            }
-            Some(Said::WantsElse(what)) => Err(Ended::Config(format!(
-                "openvpn wants {what}, which nobody has: put the key without a passphrase into the \
-                 config"
-            ))),
-            Some(Said::Refused(why)) => {
-                self.refusals.count().map_err(Ended::Again)?;
-                let why = format!("the customer's server refuses the login: {why}");
-                if self.refusals.is_parked() {
-                    return Err(Ended::Parked(why));
-                }
-                Err(Ended::Again(why))
-            }
-            Some(Said::Connected(addresses)) => {
+    async fn hear(
+        &mut self,
+        said: Said,
+        login: &mut Login<'_>,
+        tunnel: &Tunnel<'_>,
+    ) -> Result<(), Ended> {
+        let refusals = &self.context.refusals;
+        match said {
+            Said::Hold => self.say("state on\nhold off\nhold release\n").await,
+            Said::Connected(addresses) => {
                 if addresses.is_empty() {
-                    return Err(Ended::Again("the server has given no address".to_owned()));
+                    let why = "the server gave no address that could be used";
+                    return Err(Ended::Failed(why.to_owned()));
                 }
-                self.refusals.clear().map_err(Ended::Again)?;
-                self.addresses = addresses;
-                self.device
-                    .set_up(&self.addresses, self.config.mtu)
-                    .await
-                    .map_err(Ended::Config)?;
-                info!(guppy_event = "vpn-connected", "{} is connected", self.device.name());
-                notify::ready();
-                notify::status(&format!("{} is up", self.device.name()));
+                tunnel.raise(&addresses).await?;
+                refusals.accepted()?;
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let status = format!("connected by OpenVPN, {}", addresses.join(" and "));
+                ready(&self.context.name, &status);
+                self.connected = true;
                 Ok(())
             }
-            Some(Said::At(what)) => {
-                notify::status(&what);
-                Ok(())
-            }
-        }
-    }
-
-    async fn say(&mut self, commands: &str) -> Result<(), Ended> {
-        self.commands
-            .write_all(commands.as_bytes())
-            .await
-            .map_err(|error| Ended::Again(format!("openvpn: {error}")))
-    }
-
-    /// The device is as it was left, or made anew with a new client on it.
-    async fn mend(&mut self) -> Result<(), Ended> {
-        if self.addresses.is_empty() {
-            return Ok(());
-        }
-        match self.device.find().await {
-            Ok(Some(_)) => {
-                if let Err(why) = self.device.set_up(&self.addresses, self.config.mtu).await {
-                    warn!("{}: {why}", self.device.name());
+            Said::Reconnecting(why) => {
+                // Its word is of a fixed list of OpenVPN's, not the server's.
+                if self.connected {
+                    let name = &self.context.name;
+                    warn!(guppy_event = "vpn-reconnecting", "{name}: connecting anew ({why})");
+                    service::notify::status("connecting anew");
                 }
                 Ok(())
             }
-            Ok(None) => Err(Ended::Again(format!("{} is gone", self.device.name()))),
-            Err(why) => Err(Ended::Again(why)),
+            Said::NeedLogin { challenge } => {
+                let answer = login.answer(challenge)?;
+                self.say(&answer.0).await
+            }
+            Said::Challenge => {
+                let answer = login.answer_to_text()?;
+                self.say(&answer.0).await
+            }
+            Said::NeedPassword(of) => Err(Ended::Wrong(format!(
+                "{}: a password is wanted for the {of}: decrypt it (openssl pkey -in KEY) and encrypt \
+                 the whole file as a credential instead",
+                self.context.secrets.file("conf")
+            ))),
+            Said::Refused { challenge: Some(state) } => {
+                login.challenged(state);
+                Ok(())
+            }
+            Said::Refused { challenge: None } => Err(refusals.refused()),
+            Said::Fatal(why) => {
+                self.fatal = Some(why);
+                Ok(())
+            }
+            Said::Other => Ok(()),
         }
     }
 
-    async fn end(&mut self) {
-        let _ = self.say("signal SIGTERM\n").await;
-        if timeout(END_AT_MOST, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
-        }
+    async fn say(&mut self, text: &str) -> Result<(), Ended> {
+        let said = self.writer.write_all(text.as_bytes()).await;
+        said.map_err(|error| Ended::Failed(format!("management socket: {error}")))
     }
-}
-
-/// Name and password, a line each.
-fn login(name: &str, config: &OpenVpn) -> Result<Option<(String, String)>, Ended> {
-    let Some(text) = super::secret(name, super::AUTH).map_err(Ended::Config)? else {
-        if config.wants_auth {
-            let what = "the config says auth-user-pass: put name and password, a line each, as \
-                        guppy-vpn-NAME.auth beside it";
-            return Err(Ended::Config(what.to_owned()));
-        }
-        return Ok(None);
-    };
-    let mut lines = text.lines();
-    match (lines.next(), lines.next()) {
-        (Some(name), Some(password)) if !name.is_empty() && !password.is_empty() => {
-            Ok(Some((name.to_owned(), password.to_owned())))
-        }
-        _ => {
-            let what = "guppy-vpn-NAME.auth: it needs a name in its first line and a password in its \
-                        second";
-            Err(Ended::Config(what.to_owned()))
-        }
-    }
-}
-
-/// A device that outlives the client, and that its user may open without any capability.
-async fn make_device(device: &Device) -> Result<(), String> {
-    if device.find().await?.is_some() {
-        return Ok(());
-    }
-    let user = rustix::process::getuid().as_raw().to_string();
-    let arguments = ["tuntap", "add", "dev", device.name(), "mode", "tun", "user", &user];
-    let output = Command::new("/usr/sbin/ip")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| format!("/usr/sbin/ip: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {}: {}", arguments.join(" "), said.trim()))
-}
-
-/// Its config goes in by stdin; what it has to say is in the journal under this unit.
-async fn spawn(name: &str, socket: &Path, config: &str) -> Result<Child, String> {
-    let mut command = Command::new("/usr/bin/setpriv");
-    command
-        .args(["--ambient-caps=-all", "--inh-caps=-all", "--no-new-privs"])
-        .args(["/usr/sbin/openvpn", "--config", "stdin"])
-        .args(["--dev", name, "--dev-type", "tun", "--disable-dco"])
-        .args(["--ifconfig-noexec", "--route-noexec", "--script-security", "0"])
-        .args(["--auth-nocache", "--auth-retry", "none", "--management-query-passwords"])
-        .args(["--management-hold", "--management-client", "--management"])
-        .arg(socket)
-        .args(["unix", "--suppress-timestamps", "--verb", "1"]);
-    for option in TAKEN {
-        command.args(["--pull-filter", "accept", option]);
-    }
-    command.args(["--pull-filter", "ignore", ""]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("/usr/bin/setpriv: {error}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(config.as_bytes()).await.map_err(|error| format!("openvpn: {error}"))?;
-    }
-    Ok(child)
 }

@@ -1,80 +1,126 @@
-//! How often the customer's server has refused the login since the profile was asked for last: it
-//! outlives the client and the boot, so that no loop of restarts locks the customer's account.
+//! How often the customer's server has refused the login: a client that went on would lock the
+//! customer's account. Kept in `/var/lib/guppy-vpn/NAME.json`, over restarts and reboots, until a
+//! person says `guppy vpn up` again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// After so many the profile is parked.
+use super::Ended;
+use crate::intent::Intent;
+
+/// One may be a server that was just restarted. Many accounts are locked at the third.
 const AT_MOST: u32 = 2;
-/// Some bytes.
 const FILE_AT_MOST: usize = 4096;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Saved {
+/// What the file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Record {
+    /// The `guppy vpn up` that it belongs to, by the intent's count.
     asked: u64,
+    /// Refusals without a login between them.
     refusals: u32,
+    /// The one-time code was sent.
+    code_sent: bool,
 }
 
-/// The count.
-#[derive(Debug)]
-pub(crate) struct Refusals {
+/// The count of one profile.
+pub(super) struct Refusals {
+    name: String,
     file: PathBuf,
-    saved: Saved,
+    intent: PathBuf,
 }
 
 impl Refusals {
-    /// Reads it for a profile. `asked`: for which asking; those of an earlier one do not count.
-    ///
-    /// # Errors
-    /// For people: the file, and why it cannot be read: then nothing is tried.
-    pub(crate) fn read(name: &str, asked: u64) -> Result<Self, String> {
-        let folder = std::env::var_os("STATE_DIRECTORY").unwrap_or("/var/lib/guppy-vpn".into());
-        Self::read_file(PathBuf::from(folder).join(format!("{name}.json")), asked)
+    pub(super) fn new(state: &Path, name: &str, intent: &Path) -> Self {
+        let file = state.join(format!("{name}.json"));
+        Self { name: name.to_owned(), file, intent: intent.to_owned() }
     }
 
-    fn read_file(file: PathBuf, asked: u64) -> Result<Self, String> {
-        let said = |why: String| format!("{}: {why}; remove the file", file.display());
-        let saved = match service::state::read(&file, FILE_AT_MOST) {
-            Ok(Some(text)) => {
-                serde_json::from_str::<Saved>(&text).map_err(|error| said(error.to_string()))?
-            }
-            Ok(None) => Saved::default(),
-            Err(error) => return Err(said(error.to_string())),
+    /// Before anything is sent.
+    ///
+    /// # Errors
+    /// [`Ended::Parked`]: nothing may be sent until somebody asks again. What cannot be read may
+    /// have been two refusals.
+    pub(super) fn check(&self) -> Result<(), Ended> {
+        let record = self.read()?;
+        if record.refusals >= AT_MOST {
+            return Err(self.parked(&format!("the server refused the login {AT_MOST} times")));
+        }
+        if record.code_sent {
+            return Err(self.parked("the session has ended, and its one-time code was used"));
+        }
+        Ok(())
+    }
+
+    /// The server has refused: the end of this client, and at the second time of all attempts.
+    pub(super) fn refused(&self) -> Ended {
+        let mut record = match self.read() {
+            Ok(record) => record,
+            Err(ended) => return ended,
         };
-        let saved = if saved.asked == asked { saved } else { Saved { asked, refusals: 0 } };
-        Ok(Self { file, saved })
+        record.refusals += 1;
+        if let Err(ended) = self.write(&record) {
+            return ended;
+        }
+        match self.check() {
+            Err(ended) => ended,
+            Ok(()) => Ended::Failed(
+                "the server refused the login; it is tried once more, then nobody tries until \
+                 `guppy vpn up`"
+                    .to_owned(),
+            ),
+        }
     }
 
-    /// Whether it was refused too often.
-    pub(crate) const fn is_parked(&self) -> bool {
-        self.saved.refusals >= AT_MOST
-    }
-
-    /// Counts one before anything is tried again.
-    ///
-    /// # Errors
-    /// For people: it cannot be written, so nothing must be tried again.
-    pub(crate) fn count(&mut self) -> Result<(), String> {
-        self.saved.refusals += 1;
-        self.write()
-    }
-
-    /// The login was taken.
-    ///
-    /// # Errors
-    /// For people: it cannot be written.
-    pub(crate) fn clear(&mut self) -> Result<(), String> {
-        if self.saved.refusals == 0 {
+    /// The server has let it in.
+    pub(super) fn accepted(&self) -> Result<(), Ended> {
+        let record = self.read()?;
+        if record.refusals == 0 {
             return Ok(());
         }
-        self.saved.refusals = 0;
-        self.write()
+        self.write(&Record { refusals: 0, ..record })
     }
 
-    fn write(&self) -> Result<(), String> {
-        let said = |why: String| format!("{}: {why}", self.file.display());
-        let text = serde_json::to_string(&self.saved).map_err(|error| said(error.to_string()))?;
+    /// A one-time code is about to be sent: never again, even if this process is killed now.
+    pub(super) fn code_sent(&self) -> Result<(), Ended> {
+        let record = self.read()?;
+        self.write(&Record { code_sent: true, ..record })
+    }
+
+    /// Nothing more until a person comes.
+    pub(super) fn parked(&self, why: &str) -> Ended {
+        Ended::Parked(format!("{why}; parked until `guppy vpn up {}`", self.name))
+    }
+
+    fn read(&self) -> Result<Record, Ended> {
+        let said = |why: String| {
+            let file = self.file.display();
+            Ended::Parked(format!("{file}: {why}; parked until somebody removes that file"))
+        };
+        let record: Record = match service::state::read(&self.file, FILE_AT_MOST) {
+            Ok(Some(text)) => {
+                serde_json::from_str(&text).map_err(|error| said(error.to_string()))?
+            }
+            Ok(None) => Record::default(),
+            Err(error) => return Err(said(error.to_string())),
+        };
+        // An intent that cannot be read says nothing new: the count goes on.
+        match Intent::read(&self.intent) {
+            Ok(intent) if intent.asked != record.asked => {
+                Ok(Record { asked: intent.asked, ..Record::default() })
+            }
+            _ => Ok(record),
+        }
+    }
+
+    fn write(&self, record: &Record) -> Result<(), Ended> {
+        // Whoever cannot count must not try.
+        let said = |why: String| {
+            self.parked(&format!("{}: cannot be written: {why}", self.file.display()))
+        };
+        let text = serde_json::to_string(record).map_err(|error| said(error.to_string()))?;
         service::state::write_durably(&self.file, text.as_bytes())
             .map_err(|error| said(error.to_string()))
     }
@@ -84,27 +130,60 @@ impl Refusals {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs;
+
     use super::*;
 
+    fn refusals(folder: &Path) -> Refusals {
+        Refusals::new(folder, "acme", &folder.join("intent.json"))
+    }
+
+    fn ask(folder: &Path, asked: u64) {
+        Intent { asked, ..Intent::default() }.write(&folder.join("intent.json")).unwrap();
+    }
+
     #[test]
-    fn two_refusals_park_until_it_is_asked_for_anew() {
+    fn the_second_refusal_parks_until_somebody_asks_again() {
         let folder = tempfile::tempdir().unwrap();
-        let file = || folder.path().join("acme.json");
-        let mut refusals = Refusals::read_file(file(), 3).unwrap();
-        refusals.count().unwrap();
-        assert!(!refusals.is_parked());
-        // The client was killed in between.
-        let mut refusals = Refusals::read_file(file(), 3).unwrap();
-        refusals.count().unwrap();
-        assert!(Refusals::read_file(file(), 3).unwrap().is_parked());
-        assert!(!Refusals::read_file(file(), 4).unwrap().is_parked());
-        // Between two refusals a login that was taken counts.
-        let mut refusals = Refusals::read_file(file(), 4).unwrap();
-        refusals.count().unwrap();
-        refusals.clear().unwrap();
-        refusals.count().unwrap();
-        assert!(!Refusals::read_file(file(), 4).unwrap().is_parked());
-        std::fs::write(file(), "{").unwrap();
-        assert!(Refusals::read_file(file(), 4).is_err());
+        ask(folder.path(), 3);
+        assert_eq!(refusals(folder.path()).check(), Ok(()));
+        assert!(matches!(refusals(folder.path()).refused(), Ended::Failed(_)));
+        assert_eq!(refusals(folder.path()).check(), Ok(()));
+        assert!(matches!(refusals(folder.path()).refused(), Ended::Parked(_)));
+        assert!(matches!(refusals(folder.path()).check(), Err(Ended::Parked(_))));
+        ask(folder.path(), 4);
+        assert_eq!(refusals(folder.path()).check(), Ok(()));
+        assert!(matches!(refusals(folder.path()).refused(), Ended::Failed(_)));
+    }
+
+    #[test]
+    fn a_login_between_two_refusals_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        refusals(folder.path()).refused();
+        refusals(folder.path()).accepted().unwrap();
+        assert!(matches!(refusals(folder.path()).refused(), Ended::Failed(_)));
+    }
+
+    #[test]
+    fn a_code_is_sent_once() {
+        let folder = tempfile::tempdir().unwrap();
+        refusals(folder.path()).code_sent().unwrap();
+        refusals(folder.path()).accepted().unwrap();
+        assert!(matches!(refusals(folder.path()).check(), Err(Ended::Parked(_))));
+        ask(folder.path(), 1);
+        assert_eq!(refusals(folder.path()).check(), Ok(()));
+    }
+
+    #[test]
+    fn whoever_cannot_count_does_not_try() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("acme.json"), "{").unwrap();
+        assert!(matches!(refusals(folder.path()).check(), Err(Ended::Parked(_))));
+        let nowhere = Refusals::new(&folder.path().join("nowhere"), "acme", folder.path());
+        assert!(matches!(nowhere.refused(), Ended::Parked(_)));
+        // An intent that cannot be read forgives nothing.
+        fs::write(folder.path().join("acme.json"), "{\"asked\":3,\"refusals\":2}").unwrap();
+        fs::write(folder.path().join("intent.json"), "{").unwrap();
+        assert!(matches!(refusals(folder.path()).check(), Err(Ended::Parked(_))));
     }
 }
