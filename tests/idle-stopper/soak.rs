@@ -6,9 +6,10 @@
 mod judge;
 mod work;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use lab::dice::{Dice, number_of};
 use lab::process::Spawned;
 use lab::{Terminal, scenario};
 
@@ -28,12 +29,9 @@ fn every_stop_of_a_long_random_walk_is_right() {
 
 fn soak(it: Box) -> Result<()> {
     let minutes = number_of("GUPPY_SOAK")?.unwrap_or(MINUTES);
-    let seed = match number_of("GUPPY_SEED")? {
-        Some(seed) => seed,
-        None => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
-    };
+    let (dice, seed) = Dice::new()?;
     lab::say(format_args!("soak: {minutes} min, GUPPY_SEED={seed}"));
-    let mut walk = Walk::begin(&it, seed)?;
+    let mut walk = Walk::begin(&it, dice)?;
     // Once through everything, so that what the daemon keeps for good it has by now.
     walk.episode(&Kind::ALL, true)?;
     let at_first = Footprint::of(&it)?;
@@ -63,13 +61,6 @@ fn soak(it: Box) -> Result<()> {
     Ok(())
 }
 
-fn number_of(variable: &str) -> Result<Option<u64>> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().map(Some).with_context(|| format!("{variable}={text}")),
-        Err(_) => Ok(None),
-    }
-}
-
 /// What has been done so far, and who types.
 struct Walk<'a> {
     it: &'a Box,
@@ -81,13 +72,13 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn begin(it: &'a Box, seed: u64) -> Result<Self> {
+    fn begin(it: &'a Box, dice: Dice) -> Result<Self> {
         let server = work::prepare(it)?;
         // It stays open all the time: an open shell is no work.
         let shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
         shell.wait_for("$", LONG)?;
         it.wait_logins_over()?;
-        Ok(Self { it, dice: Dice(seed), shell, spans: Vec::new(), _server: server })
+        Ok(Self { it, dice, shell, spans: Vec::new(), _server: server })
     }
 
     /// One, two or three kinds of work.
@@ -166,19 +157,5 @@ impl Footprint {
             anyhow::bail!("{text}");
         };
         Ok(Self { pid, kibibytes, files })
-    }
-}
-
-/// Numbers that a seed repeats (splitmix64, Steele and others 2014).
-struct Dice(u64);
-
-impl Dice {
-    /// A number from 0 up to, not including, `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit.max(1)
     }
 }

@@ -2,75 +2,16 @@
 //! of a person or a command. Real tailscaled on both sides, in a tailnet without an internet.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::process::Spawned;
-use lab::{Namespace, Terminal, cache, ledger, process, scenario};
+use lab::tailnet::{Tailnet, programs};
+use lab::{Namespace, Terminal, ledger, scenario};
 use serde_json::Value;
 
 use crate::machine::{Box, IDLE, LONG, calm, config, detail_of, state_of};
 use crate::watcher::{Watcher, only};
-
-/// Tailscale's programs, built once.
-fn programs() -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-    let parts = cache::parts_of(&source)?;
-    cache::folder_of("peers", cache::key(parts.iter().map(Vec::as_slice)), |folder| {
-        lab::say("building Tailscale");
-        let start = Instant::now();
-        let mut build = Command::new(source.join("build"));
-        build.arg(folder);
-        process::run(build, b"", Duration::from_secs(1500))?
-            .ok()
-            .context("cannot build Tailscale")?;
-        lab::say(format_args!("built Tailscale in {:.1} s", start.elapsed().as_secs_f64()));
-        Ok(())
-    })
-}
-
-/// A host that runs what makes a tailnet of others, and hands out Tailscale to them.
-struct Tailnet {
-    host: Namespace,
-    _servers: [Spawned; 2],
-}
-
-impl Tailnet {
-    fn start(host: Namespace, programs: &Path) -> Result<Self> {
-        let programs = programs.display();
-        let servers = [
-            host.spawn(&format!(
-                "exec {programs}/tailnet --address {} 2>/dev/null",
-                host.address()
-            ))?,
-            host.spawn(&format!(
-                "exec python3 -m http.server --directory {programs} 8000 >/dev/null 2>&1"
-            ))?,
-        ];
-        let tailnet = Self { host, _servers: servers };
-        lab::wait::until_true("the tailnet to listen", LONG, || {
-            let listen =
-                format!(": </dev/tcp/{0}/8080 && : </dev/tcp/{0}/8000", tailnet.host.address());
-            Ok(tailnet.host.sh(&format!("{{ {listen}; }} 2>/dev/null"))?.status == 0)
-        })?;
-        Ok(tailnet)
-    }
-
-    fn control(&self) -> String {
-        format!("http://{}:8080", self.host.address())
-    }
-
-    /// Where a host gets Tailscale from.
-    fn archive(&self) -> String {
-        format!("http://{}:8000/box.tar", self.host.address())
-    }
-
-    /// The words with which a host joins.
-    fn up(&self) -> String {
-        format!("up --login-server={} --accept-dns=false --timeout=120s", self.control())
-    }
-}
 
 /// A person's own machine in the tailnet.
 struct Peer<'a> {
@@ -150,7 +91,7 @@ fn tailscale_ssh_keeps_the_box_up_while_it_is_used_and_no_longer() {
 fn a_shell_and_a_command(it: Box) -> Result<()> {
     let vm = &it.vm;
     let programs = programs()?;
-    let tailnet = Tailnet::start(it.switch.host()?, &programs)?;
+    let tailnet = Tailnet::start(it.switch.host()?)?;
     let laptop = Peer::join(&tailnet, &it.client, &programs)?;
     install(&it, &tailnet)?;
 

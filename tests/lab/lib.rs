@@ -9,6 +9,8 @@
 //! * [`Namespace`] and [`Switch`]: hosts without a kernel of their own, and the links between all.
 //! * [`Container`]: the image's tree, booted under systemd-nspawn.
 //! * [`AptRepo`]: `.deb` files served to a guest's apt.
+//! * [`tailnet`], [`internet`], [`customer`]: whom a box with an exit node talks to; [`capture`]: what
+//!   has left it.
 //!
 //! **Architecture Invariant:** the observer is never activity. Guests are asked through the qemu
 //! guest agent (virtio-serial), never through ssh or a terminal, because the programs under test
@@ -21,9 +23,13 @@ pub mod agent;
 pub mod apt_repo;
 mod base64;
 pub mod cache;
+pub mod capture;
 pub mod container;
+pub mod customer;
 pub mod debian;
+pub mod dice;
 pub mod image;
+pub mod internet;
 pub mod ledger;
 pub mod namespace;
 pub mod process;
@@ -31,6 +37,7 @@ pub mod qmp;
 mod scenario;
 mod seed;
 pub mod ssh;
+pub mod tailnet;
 pub mod terminal;
 pub mod vm;
 pub mod volatile_disk;

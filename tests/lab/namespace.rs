@@ -140,6 +140,13 @@ impl Switch {
         command.args(["-c", shell]);
         run(command, b"", PATIENCE)
     }
+
+    /// Starts a shell command in the switch's own namespace that lives until the value is dropped.
+    pub fn spawn(&self, shell: &str) -> Result<Spawned> {
+        let mut command = self.command("bash");
+        command.args(["-c", shell]).stdin(std::process::Stdio::null());
+        Spawned::start(&mut command)
+    }
 }
 
 /// A host with a network of its own, this machine's kernel and this machine's files.
@@ -167,6 +174,14 @@ impl Namespace {
     #[must_use]
     pub fn address(&self) -> &str {
         self.addresses.first().map_or("", String::as_str)
+    }
+
+    /// The MAC address of its `eth0`.
+    pub fn mac(&self) -> Result<String> {
+        let link = self.sh("ip -o link show eth0")?.ok()?;
+        let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
+        let mac = words.nth(1).context("eth0 has no MAC address")?;
+        Ok(mac.to_owned())
     }
 
     /// A command that will run inside; for everything [`Self::sh`] cannot express.

@@ -5,16 +5,23 @@
 //
 // Nodes join with `tailscale up --login-server http://10.99.0.100:8080`: nobody is asked who they
 // are. Every node may ssh to every other as dev and as root, where `--ssh` is on. Nodes and keys
-// are forgotten when the program ends. Control listens on 8080, the relay on 8443, STUN on 3478.
+// are forgotten when the program ends. Control listens on 8080, the relay on 8443, STUN on 3478, and
+// the person who approves routes on 8081:
+//
+//	curl --data '0.0.0.0/0 ::/0 10.200.0.0/24' http://10.99.0.100:8081/routes/guppy
 package main
 
 import (
 	"context"
 	"flag"
+	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strings"
 
 	"tailscale.com/derp/derpserver"
 	"tailscale.com/net/stunserver"
@@ -26,6 +33,7 @@ import (
 
 const (
 	controlPort = "8080"
+	adminPort   = "8081"
 	relayPort   = "8443"
 	stunPort    = 3478
 )
@@ -57,8 +65,39 @@ func main() {
 			Action:     &tailcfg.SSHAction{Accept: true, AllowLocalPortForwarding: true},
 		}}},
 	}
+	admin := http.NewServeMux()
+	admin.HandleFunc("POST /routes/{host}", func(w http.ResponseWriter, r *http.Request) {
+		if err := approve(control, r.PathValue("host"), r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		}
+	})
+	adminListener := listen(*address, adminPort)
+	go func() { log.Fatal(http.Serve(adminListener, admin)) }()
 	log.Printf("control, relay and STUN listen on %s", *address)
 	log.Fatal(http.Serve(listen(*address, controlPort), control))
+}
+
+// approve makes these prefixes all that a node may route, as a person does in the admin console.
+func approve(control *testcontrol.Server, host string, body io.Reader) error {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	var routes []netip.Prefix
+	for _, word := range strings.Fields(string(text)) {
+		route, err := netip.ParsePrefix(word)
+		if err != nil {
+			return err
+		}
+		routes = append(routes, route)
+	}
+	for _, node := range control.AllNodes() {
+		if node.Hostinfo.Hostname() == host {
+			control.SetSubnetRoutes(node.Key, routes)
+			return nil
+		}
+	}
+	return fmt.Errorf("no node is called %q", host)
 }
 
 func listen(address, port string) net.Listener {

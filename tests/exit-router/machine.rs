@@ -1,0 +1,99 @@
+//! The box as a whole machine with Debian's own kernel, which has WireGuard, and all three layers: what
+//! no container can show.
+
+use anyhow::{Result, ensure};
+use lab::customer::Vpn;
+use lab::{Release, say, scenario};
+
+use crate::disturbances::LAYERS;
+use crate::guppy::Guppy;
+use crate::traffic::kinds;
+use crate::world::{LONG, World, of};
+
+fn machine(release: Release) -> Result<World> {
+    let it = World::without_agent(release, Guppy::machine, &[])?;
+    it.install()?;
+    Ok(it)
+}
+
+#[test]
+fn on_a_machine_the_kernels_own_wireguard_reaches_the_customer_over_reboots_and_clock_steps() {
+    scenario(|| {
+        for release in Release::of_this_run() {
+            story(*release)?;
+        }
+        Ok(())
+    });
+}
+
+fn story(release: Release) -> Result<()> {
+    let both = kinds(&["v4", "v6"]);
+    let mut it = machine(release)?;
+    it.raise(Vpn::WireGuard)?;
+    it.guppy.sh("test -e /sys/module/wireguard")?;
+    ensure!(of(&it.status()?, "/layers/tc") == true, "{:#}", it.status()?);
+    let mut judge = it.judge()?;
+    let mut traffic = it.traffic()?;
+    traffic.until_answered(&both)?;
+    layers(&it, |what| {
+        traffic.until_sent(&both)?;
+        let leaks = it.leaks(&mut judge)?;
+        ensure!(leaks.is_empty(), "{what}: {leaks:#?}");
+        it.until_converged()?;
+        traffic.until_answered(&both).map(drop)
+    })?;
+
+    // Durations are not of the wall clock.
+    for step in ["+2 days", "-4 days", "+2 days"] {
+        it.guppy.sh(&format!("date --set='{step}'"))?;
+        traffic.until_answered(&both)?;
+    }
+
+    // The packets of a peer come all the time, from before the box's first program to after its last.
+    let Guppy::Vm(vm, _) = &it.guppy else { anyhow::bail!("no machine") };
+    for how in ["systemctl reboot", "echo b >/proc/sysrq-trigger"] {
+        // What comes after is not answered: the machine goes away under it.
+        let _ = vm.sh(&format!("nohup sh -c '{how}' >/dev/null 2>&1 &"));
+        vm.wait_reboot(LONG)?;
+        vm.wait_ready(2 * LONG)?;
+        it.guppy.sh(&it.internet.way_for(it.guppy.address())?)?;
+        traffic.until_answered(&both)?;
+        let leaks = it.leaks(&mut judge)?;
+        ensure!(leaks.is_empty(), "over `{how}`: {leaks:#?}");
+        it.own_way_is_untouched()?;
+    }
+    say(format_args!("{}: layers, clock steps and two reboots, 0 packets leaked", release.name()));
+    Ok(())
+}
+
+/// Each alone, and each two of the three, may go.
+fn layers(it: &World, mut judged: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    for (at, (one, gone)) in LAYERS.iter().enumerate() {
+        it.guppy.sh(gone)?;
+        judged(&format!("without {one}"))?;
+        for (other, gone_too) in LAYERS.iter().skip(at + 1) {
+            // The agent must not be quicker than the test: only what is left may hold.
+            it.guppy.sh(&format!(
+                "systemctl kill --kill-whom=main --signal=STOP guppy-exit-router.service
+                 {gone}\n{gone_too}"
+            ))?;
+            let outcome =
+                judged_while_stopped(it, &mut judged, &format!("without {one} and {other}"));
+            outcome?;
+        }
+    }
+    Ok(())
+}
+
+fn judged_while_stopped(
+    it: &World,
+    judged: &mut impl FnMut(&str) -> Result<()>,
+    what: &str,
+) -> Result<()> {
+    // A peer's packets meet what is left, for as long as it takes to ask the box ten questions.
+    for _ in 0..10 {
+        it.guppy.sh("ip rule; nft list tables; tc filter show dev eth0 egress")?;
+    }
+    it.guppy.sh("systemctl kill --kill-whom=main --signal=CONT guppy-exit-router.service")?;
+    judged(what)
+}
