@@ -2,9 +2,16 @@
 
 mod control;
 mod disturbances;
+mod foreign;
+mod forward;
 mod guppy;
 mod headline;
 mod hunt;
+mod load;
 mod machine;
+mod private;
+mod profiles;
+mod restarts;
+mod scan;
 mod traffic;
 mod world;

@@ -142,6 +142,23 @@ impl Container {
         self.namespace.as_ref()
     }
 
+    /// The process that has this id inside, as this machine numbers it.
+    pub fn pid_of(&self, inside: u32) -> Result<u32> {
+        let space = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = space(self.init);
+        for entry in fs::read_dir("/proc").context("cannot list /proc")?.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            let last = ids.and_then(|ids| ids.split_whitespace().last());
+            if last == Some(&inside.to_string()) && space(pid) == own {
+                return Ok(pid);
+            }
+        }
+        Err(anyhow!("no process {inside} in {}", self.name))
+    }
+
     /// Its root folder as this machine sees it.
     #[must_use]
     pub fn root(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 //! servers may run at once. What a box gets is what a customer mails: a config file.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -138,6 +139,23 @@ END"
         })
     }
 
+    /// Gives a server a program of its own, by name in its folder.
+    pub fn script(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.place.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
+
+    /// A file of its folder; empty if there is none yet.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let path = self.place.join(name);
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            read => read.with_context(|| path.display().to_string()),
+        }
+    }
+
     /// What a server has said.
     #[must_use]
     pub fn log(&self, vpn: Vpn) -> String {
@@ -146,11 +164,7 @@ END"
 
     /// The config file that the customer mails. WireGuard's has what wg-quick would act on.
     pub fn config(&self, vpn: Vpn, mtu: u32) -> Result<String> {
-        let read = |name: &str| -> Result<String> {
-            let path = self.place.join(name);
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            Ok(text.trim_end().to_owned())
-        };
+        let read = |name: &str| self.read(name).map(|text| text.trim_end().to_owned());
         let server = self.host.address();
         Ok(match vpn {
             Vpn::WireGuard => format!(

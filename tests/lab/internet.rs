@@ -64,6 +64,15 @@ impl Internet {
         ))
     }
 
+    /// Adds further addresses, and serves on them as on the others.
+    pub fn serve(&self, addresses: &[&str]) -> Result<()> {
+        for address in addresses {
+            let length = if address.contains(':') { 128 } else { 32 };
+            self.host.sh(&format!("ip address add {address}/{length} dev lo"))?.ok()?;
+        }
+        Ok(())
+    }
+
     /// The host itself.
     #[must_use]
     pub fn host(&self) -> &Namespace {
