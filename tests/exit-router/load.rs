@@ -1,6 +1,6 @@
 //! Much at once: big downloads, the flows of fifty peers, ten thousand changes of the rules.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::ensure;
 use lab::customer::Vpn;
 use lab::internet::PEERS;
 use lab::{Release, say, scenario};
@@ -81,22 +81,15 @@ fn fifty_peers_flows_and_ten_thousand_rule_events_are_borne() {
         }
 
         let mut traffic = it.traffic()?;
-        let cpu = || -> Result<f64> {
-            let text = it.guppy.sh("p=$(systemctl show -P MainPID guppy-exit-router.service)
-                 awk '{ print $14 + $15 }' /proc/$p/stat; getconf CLK_TCK")?;
-            let (ticks, second) = text.split_once('\n').context("no times of the agent")?;
-            Ok(ticks.parse::<f64>()? / second.parse::<f64>()?)
-        };
         let pid = || it.guppy.sh("systemctl show -P MainPID guppy-exit-router.service");
-        let (before, spent) = (pid()?, cpu()?);
-        it.guppy.sh(
-            "seq 5000 | sed 's/.*/rule add pref 20000 from 192.0.2.1 lookup &/' >/tmp/add
-             sed s/add/del/ /tmp/add >/tmp/del
-             ip -batch /tmp/add && ip -batch /tmp/del",
-        )?;
+        let (before, spent) = (pid()?, it.cpu_seconds()?);
+        it.rule_events()?;
         it.until_converged()?;
         ensure!(pid()? == before, "the agent was restarted");
-        say(format_args!("10,000 rule events: {:.2} s of the agent's CPU", cpu()? - spent));
+        say(format_args!(
+            "10,000 rule events: {:.2} s of the agent's CPU",
+            it.cpu_seconds()? - spent
+        ));
         traffic.until_answered(&kinds(&["v4", "v6"]))?;
         let leaks = it.leaks(&mut judge)?;
         ensure!(leaks.is_empty(), "{leaks:#?}");

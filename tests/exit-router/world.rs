@@ -302,6 +302,22 @@ impl World {
         judge.leaks(|mark| self.guppy.sh(&format!("bash -c '{mark}'")).map(drop))
     }
 
+    /// CPU seconds that the agent has used since its start.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let text = self.guppy.sh("p=$(systemctl show -P MainPID guppy-exit-router.service)
+             awk '{ print $14 + $15 }' /proc/$p/stat; getconf CLK_TCK")?;
+        let (ticks, second) = text.split_once('\n').context("no times of the agent")?;
+        Ok(ticks.parse::<f64>()? / second.parse::<f64>()?)
+    }
+
+    /// Ten thousand changes of the rules, none of them ours.
+    pub(crate) fn rule_events(&self) -> Result<()> {
+        let script = "seq 5000 | sed 's/.*/rule add pref 20000 from 192.0.2.1 lookup &/' >/tmp/add
+             sed s/add/del/ /tmp/add >/tmp/del
+             ip -batch /tmp/add && ip -batch /tmp/del";
+        self.guppy.sh(script).map(drop)
+    }
+
     /// A peer that sends every kind of packet, over both families, and does not stop.
     pub(crate) fn traffic(&self) -> Result<Traffic> {
         Traffic::start(&self.laptop, &internet::PEERS)
