@@ -17,7 +17,7 @@ pub(crate) enum Guppy {
 impl Guppy {
     /// A container on a switch.
     pub(crate) fn container(release: Release, switch: &Switch) -> Result<Self> {
-        Ok(Self::Container(Box::new(Container::boot(&Image::of(release)?, switch)?)))
+        Ok(Self::Container(Box::new(Container::boot_router(&Image::of(release)?, switch)?)))
     }
 
     /// A machine on a switch.

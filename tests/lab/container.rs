@@ -31,7 +31,7 @@ echo $$ >"/sys/fs/cgroup/$NAME/cgroup.procs"
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --boot --directory="$ROOT" --machine="$NAME" --hostname=guppy-box \
     --register=no --keep-unit --network-namespace-path="$NET" --link-journal=no \
-    --resolv-conf=off --timezone=off --console=pipe
+    --resolv-conf=off --timezone=off --console=pipe $MORE
 "#;
 
 /// A booted container. It ends with its value.
@@ -43,6 +43,8 @@ pub struct Container {
     nspawn: Option<Spawned>,
     init: u32,
     took: Duration,
+    /// Whether it may change its own network.
+    router: bool,
 }
 
 impl Container {
@@ -55,6 +57,21 @@ impl Container {
     pub fn boot_with(
         image: &Image,
         switch: &Switch,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        Self::boot_as(image, switch, false, prepare)
+    }
+
+    /// The same as [`Self::boot`], of a container whose root is root of its network too: links,
+    /// routes, filters and what is below `/proc/sys/net`.
+    pub fn boot_router(image: &Image, switch: &Switch) -> Result<Self> {
+        Self::boot_as(image, switch, true, |_| Ok(()))
+    }
+
+    fn boot_as(
+        image: &Image,
+        switch: &Switch,
+        router: bool,
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
         let (place, place_name) = ledger::place("gc")?;
@@ -74,6 +91,7 @@ impl Container {
             nspawn: None,
             init: 0,
             took: Duration::ZERO,
+            router,
         };
         container.start()?;
         Ok(container)
@@ -87,6 +105,11 @@ impl Container {
         command.env("NAME", &self.name).env("ROOT", self.root());
         let network = self.namespace.as_ref().map_or("", Namespace::name);
         command.env("NET", format!("/run/netns/{network}"));
+        if self.router {
+            command.env("MORE", "--capability=CAP_NET_ADMIN");
+            // What a network of nspawn's own making would be given, too.
+            command.env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
+        }
         command.stdin(std::process::Stdio::null());
         let log = self.place.join("console.log");
         let file = fs::File::create(&log).context("cannot make the log")?;
