@@ -30,7 +30,7 @@ fn without_the_agent_an_exit_node_leaks_and_the_judge_sees_each_kind() {
             ("QUIC-like over IPv6", format!("{v6}.443: UDP")),
             ("ICMP", format!("{v4}: ICMP echo request")),
             ("ICMPv6", format!("{v6}: ICMP6, echo request")),
-            ("a fragment of IPv4", format!("{v4}: udp")),
+            ("a fragment of IPv4", format!("{v4}: ip-proto-17")),
             ("a fragment of IPv6", format!("{v6}: frag")),
         ] {
             ensure!(leaks.iter().any(|line| line.contains(&how)), "no {kind} in {leaks:#?}");
