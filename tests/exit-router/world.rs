@@ -163,6 +163,14 @@ impl World {
         self.laptop.tailscale("set --accept-routes")?;
         self.until("the exit node to be offered", |it| {
             Ok(it.laptop.tailscale(&format!("set --exit-node={BOX}")).is_ok())
+        })?;
+        // The command returns before both families have their routes, and a socket that is made
+        // meanwhile keeps its source address.
+        let [v4, v6] = internet::PEERS;
+        self.until("the laptop's routes", |it| {
+            let routes =
+                it.laptop.host.sh(&format!("ip route get {v4}; ip route get {v6}"))?.stdout;
+            Ok(routes.matches("dev tailscale0").count() == 2)
         })
     }
 
