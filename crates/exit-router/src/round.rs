@@ -3,6 +3,7 @@
 mod pace;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,6 +28,9 @@ use pace::Pace;
 /// What failed is tried again after this, then after twice that, up to RETRY_AT_MOST.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+/// Filters that the kernel has refused are tried again, at a change, no sooner than after this: a
+/// module may have been installed.
+const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// A tunnel that came up is asked through until it answers, so often at most.
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -49,8 +53,10 @@ pub struct Round {
     retry_after: Duration,
     /// To the next look at a tunnel that is coming up.
     wait_for_client: Duration,
-    /// What has failed last, so that it is said once.
-    failed: String,
+    /// What has failed since all was well, so that it is said once.
+    failed: HashSet<String>,
+    /// Filters that this kernel does not take, and when: it says so by events that look like changes.
+    refused: Option<(Action, Instant)>,
     table_is_stale: bool,
     units_are_stale: bool,
     probing: Option<Probing>,
@@ -92,7 +98,8 @@ impl Round {
             due: None,
             retry_after: RETRY_AFTER,
             wait_for_client: RETRY_AFTER,
-            failed: String::new(),
+            failed: HashSet::new(),
+            refused: None,
             table_is_stale: true,
             units_are_stale: true,
             probing: None,
@@ -107,10 +114,14 @@ impl Round {
         self.pace.looked(Instant::now());
         let evidence = self.read().await;
         let actions = self.daemon.borrow_mut().decide(evidence);
-        let all_done = self.perform(actions).await;
+        let left = self.perform(actions).await;
+        let all_done = left.is_empty();
+        self.daemon.borrow_mut().actions = left;
         if all_done {
             self.retry_after = RETRY_AFTER;
-            self.failed.clear();
+            if self.due.is_none() && self.refused.is_none() {
+                self.failed.clear();
+            }
         } else {
             self.look_at(Instant::now() + self.retry_after);
             self.retry_after = (self.retry_after * 2).min(RETRY_AT_MOST);
@@ -199,8 +210,8 @@ impl Round {
             if let Some(why) = why {
                 self.complain(&format!("{what} cannot be read: {why}; nothing of it is changed"));
                 self.look_at(Instant::now() + self.retry_after);
-                self.table_is_stale = true;
-                self.units_are_stale = true;
+                self.table_is_stale |= what == "nftables";
+                self.units_are_stale |= what == "units";
             }
         }
         Evidence { network, table, units }
@@ -214,12 +225,18 @@ impl Round {
         daemon.phase == Phase::Up && link.is_some_and(|link| link.up)
     }
 
-    /// In order, each whatever came of the one before; whether all were done.
-    async fn perform(&mut self, actions: Vec<Action>) -> bool {
+    /// In order, each whatever came of the one before; what is left to do.
+    async fn perform(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let links = self.daemon.borrow().network().map(|network| network.links.clone());
         let links = links.unwrap_or_default();
-        let mut all_done = true;
+        let mut left = Vec::new();
         for action in actions {
+            let is_same = |(refused, _): &&(Action, Instant)| *refused == action;
+            if let Some((_, at)) = self.refused.as_ref().filter(is_same)
+                && at.elapsed() < REFUSED_AGAIN
+            {
+                continue;
+            }
             let text = act::text(&action, &links);
             match self.perform_one(&action).await {
                 Ok(()) => {
@@ -228,13 +245,17 @@ impl Round {
                         self.remember_table(table).await;
                     }
                 }
+                Err(why) if matches!(action, Action::Filters { .. }) => {
+                    self.complain(&format!("{text}: {why}; the other two layers hold"));
+                    self.refused = Some((action, Instant::now()));
+                }
                 Err(why) => {
-                    all_done = false;
                     self.complain(&format!("{text}: {why}; tried again"));
+                    left.push(action);
                 }
             }
         }
-        all_done
+        left
     }
 
     async fn perform_one(&mut self, action: &Action) -> Result<(), String> {
@@ -261,9 +282,8 @@ impl Round {
     }
 
     fn complain(&mut self, what: &str) {
-        if self.failed != what {
+        if self.failed.insert(what.to_owned()) {
             error!(guppy_event = "failed", "{what}");
-            what.clone_into(&mut self.failed);
         }
     }
 

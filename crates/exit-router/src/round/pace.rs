@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many looks in a row come at once; each SPARE gives one back.
-const BURST: u32 = 10;
-const SPARE: Duration = Duration::from_millis(500);
+const BURST: u32 = 30;
+const SPARE: Duration = Duration::from_millis(200);
 
 /// Counts looks.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_hint_is_followed_at_once_and_a_flood_twice_a_second() {
+    fn one_hint_is_followed_at_once_and_a_flood_five_times_a_second() {
         let mut pace = Pace::default();
         let began = Instant::now();
         let mut now = began;
@@ -54,7 +54,7 @@ mod tests {
             }
             now += Duration::from_millis(1);
         }
-        assert!((20..=40).contains(&looks), "{looks}");
+        assert!((60..=90).contains(&looks), "{looks}");
         now += Duration::from_secs(60);
         assert_eq!(pace.next(now), now);
     }
