@@ -173,6 +173,10 @@ impl Daemon {
             intent.write(&self.intent_file).map_err(|why| (false, why))?;
             self.intent = intent;
         }
+        if !already {
+            // Whoever looks before the loop does must not be told of what was before.
+            self.phase = Phase::Connecting("asked for".to_owned());
+        }
         self.attended = Some(asked);
         Ok(!already)
     }

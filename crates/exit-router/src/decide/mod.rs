@@ -147,7 +147,7 @@ pub struct Decision {
 pub fn decide(mut state: State, input: &Input<'_>) -> Decision {
     let mut actions = Vec::new();
     let network = input.evidence.network.known();
-    let phase = phase(input, network);
+    let phase = phase(&state, input, network);
     let plan = network.map(|network| {
         if input.intent.enabled {
             plan::plan(&policy(input, network, &phase), &network.links)
@@ -188,7 +188,7 @@ fn wanted<'a>(input: &Input<'a>) -> Option<(&'a str, Result<&'a Profile, String>
     Some((name, profile))
 }
 
-fn phase(input: &Input<'_>, network: Option<&Network>) -> Phase {
+fn phase(state: &State, input: &Input<'_>, network: Option<&Network>) -> Phase {
     if !input.intent.enabled {
         return Phase::Disabled;
     }
@@ -204,8 +204,11 @@ fn phase(input: &Input<'_>, network: Option<&Network>) -> Phase {
         return Phase::Failed(why);
     }
     let unit = input.evidence.units.known().and_then(|units| unit_of(units, name));
+    // Of what it was started for last it tells, not of what somebody has asked for since.
+    let started = state.started.is_some_and(|(asked, _)| asked == input.intent.asked);
     if let Some(unit) = unit
         && unit.active == "failed"
+        && started
     {
         let journal = format!("journalctl -u {}", profile::unit(name));
         match unit.exit_status {
@@ -342,11 +345,7 @@ fn unit_actions(
         .collect();
     let Some((name, Ok(profile))) = wanted else { return actions };
     if matches!(phase, Phase::Failed(_)) {
-        let asked_anew = state.started.map(|(asked, _)| asked) != Some(input.intent.asked);
-        let by_config = unit_of(units, name).is_some_and(|unit| unit.exit_status == EXIT_CONFIG);
-        if !(asked_anew && by_config) {
-            return actions;
-        }
+        return actions;
     }
     let idle = match unit_of(units, name) {
         None => true,

@@ -60,6 +60,7 @@ fn while_connecting_it_is_silent_and_once_failed_it_says_so() {
     assert!(connecting.contains("ip route blackhole default table 5310 metric 4294967295"));
     // Nothing says that this tunnel carries IPv6, so nobody is kept waiting for it.
     assert!(connecting.contains("ip -6 route unreachable default table 5310"));
+    world.state.started = Some((1, world.now));
     world.units[0].active = "failed".into();
     world.units[0].exit_status = crate::decide::EXIT_PARKED;
     let parked = world.plan_text();
