@@ -111,6 +111,8 @@ fn listen(socket: &Path) -> Result<UnixListener, Ended> {
 async fn start(config: &str) -> Result<Child, Ended> {
     let mut child = Command::new("openvpn")
         .args(["--config", "stdin"])
+        // It would say READY=1 before it has called anybody.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::{CUSTOMER, GUPPY, World, until};
+use crate::world::{CUSTOMER, GUPPY, World};
 
 const PROFILE: &str = "kind = \"openvpn\"\nprobe = { icmp = \"10.8.0.1\" }\n";
 /// Where the server writes each login that it has judged.
@@ -31,7 +31,7 @@ fn serve(world: &mut World, pushed: &[&str], right: &str) {
         format!(
             "mode server\ntls-server\nproto udp\nlocal {CUSTOMER}\ndev tuns\ndev-type tun\n\
              topology subnet\nifconfig 10.8.0.1 255.255.255.0\nifconfig-ipv6 fd00:30::1/64 fd00:30::2\n\
-             push \"topology subnet\"\n{pushes}cert {folder}/cert\nkey {folder}/key\ndh none\n\
+             push \"topology subnet\"\n{pushes}ca {folder}/cert\ncert {folder}/cert\nkey {folder}/key\ndh none\n\
              verify-client-cert none\nscript-security 2\nauth-user-pass-verify {folder}/judge via-file\n\
              tmp-dir {folder}\nkeepalive 1 30\nverb 3\n"
         ),
@@ -39,9 +39,7 @@ fn serve(world: &mut World, pushed: &[&str], right: &str) {
     .unwrap();
     Command::new("chmod").args(["755", &format!("{folder}/judge")]).status().unwrap();
     world.serve(&format!("exec openvpn --config {folder}/conf"));
-    until("the server", || {
-        world.server_log().contains("Initialization Sequence Completed").then_some(())
-    });
+    world.serves("Initialization Sequence Completed");
 }
 
 fn config(world: &World, more: &str) {

@@ -8,7 +8,7 @@ fn it_waits_for_an_address_and_ends_with_the_interface() {
     let world =
         World::new("kind = \"unit\"\ninterface = \"ppp0\"\nprobe = { tcp = \"10.40.0.1:443\" }\n");
     let mut client = world.start();
-    world.sh("ip link add ppp0 type dummy && ip link set ppp0 up");
+    world.sh("ip link add ppp0 type bridge && ip link set ppp0 up");
     assert!(!client.is_ready());
     world.sh("ip address add 10.40.0.2/32 dev ppp0");
     client.ready();

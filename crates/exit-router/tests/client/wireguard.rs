@@ -141,7 +141,7 @@ fn one_that_was_renamed_is_removed_at_the_end_all_the_same() {
 #[ignore = "needs root for network namespaces: tests/run runs it as root"]
 fn what_is_wrong_is_not_tried_again() {
     let (world, keys) = world();
-    world.sh("ip link add vpn-acme type dummy");
+    world.sh("ip link add vpn-acme type bridge");
     let (status, said) = world.run();
     assert_eq!(status, Some(78), "{said}");
     assert!(said.contains("ip link delete vpn-acme"), "{said}");

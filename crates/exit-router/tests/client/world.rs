@@ -129,7 +129,18 @@ impl World {
         self.servers.push(command.spawn().unwrap());
     }
 
-    pub(crate) fn server_log(&self) -> String {
+    /// Waits until the server says so.
+    pub(crate) fn serves(&mut self, text: &str) {
+        until(text, || {
+            for server in &mut self.servers {
+                assert_eq!(server.try_wait().unwrap(), None, "the server has ended");
+            }
+            let log = fs::read_to_string(self.folder.path().join("server/log")).unwrap();
+            log.contains(text).then_some(())
+        });
+    }
+
+    fn server_log(&self) -> String {
         fs::read_to_string(self.at("server/log")).unwrap_or_default()
     }
 
