@@ -9,8 +9,9 @@ const PROFILE: &str = "kind = \"openvpn\"\nprobe = { icmp = \"10.8.0.1\" }\n";
 /// Where the server writes each login that it has judged.
 const ASKED: &str = "server/asked";
 
-/// A server that pushes `pushed`, and takes the user anna with the password `right`.
-fn serve(world: &mut World, pushed: &[&str], right: &str) {
+/// A server that pushes `pushed` by itself, has `more` in its config, and takes the user anna with the
+/// password `right`.
+fn serve(world: &mut World, pushed: &[&str], more: &str, right: &str) {
     let folder = world.at("server").display().to_string();
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
@@ -31,7 +32,7 @@ fn serve(world: &mut World, pushed: &[&str], right: &str) {
         format!(
             "mode server\ntls-server\nproto udp\nlocal {CUSTOMER}\ndev tuns\ndev-type tun\n\
              topology subnet\nifconfig 10.8.0.1 255.255.255.0\nifconfig-ipv6 fd00:30::1/64 fd00:30::2\n\
-             push \"topology subnet\"\n{pushes}ca {folder}/cert\ncert {folder}/cert\nkey {folder}/key\ndh none\n\
+             push \"topology subnet\"\n{pushes}{more}ca {folder}/cert\ncert {folder}/cert\nkey {folder}/key\ndh none\n\
              verify-client-cert none\nscript-security 2\nauth-user-pass-verify {folder}/judge via-file\n\
              tmp-dir {folder}\nkeepalive 1 30\nverb 3\n"
         ),
@@ -64,18 +65,16 @@ fn asked(world: &World) -> usize {
 fn a_server_gets_the_address_through_and_nothing_else() {
     let mut world = World::new(PROFILE);
     let pushed = [
-        "ifconfig 10.8.0.6 255.255.255.0",
-        "ifconfig-ipv6 fd00:30::6/64 fd00:30::1",
         "redirect-gateway def1 ipv6",
         "route 203.0.113.0 255.255.255.0",
         "route-ipv6 2001:db8:2::/64",
         "dhcp-option DNS 10.8.0.1",
         "setenv-safe X 1",
         "route-gateway 10.8.0.1",
-        "ping 1",
-        "ping-restart 30",
     ];
-    serve(&mut world, &pushed, "p w\\\"#");
+    // A server lets nothing through from an address that it has not given out itself.
+    let pool = "ifconfig-pool 10.8.0.6 10.8.0.9 255.255.255.0\nifconfig-ipv6-pool fd00:30::6/64\n";
+    serve(&mut world, &pushed, pool, "p w\\\"#");
     config(&world, "");
     world.credential("auth", "anna\np w\\\"#\n");
     let routes = world.sh("ip route; ip -6 route");
@@ -117,7 +116,7 @@ fn an_address_of_guppys_or_of_a_peer_is_refused() {
         ("198.51.100.99", "lies behind eth0"),
     ] {
         let mut world = World::new(PROFILE);
-        serve(&mut world, &[&format!("ifconfig {address} 255.255.255.0")], "pw");
+        serve(&mut world, &[&format!("ifconfig {address} 255.255.255.0")], "", "pw");
         config(&world, "");
         world.credential("auth", "anna\npw\n");
         let mut client = world.start();
@@ -132,7 +131,7 @@ fn an_address_of_guppys_or_of_a_peer_is_refused() {
 #[ignore = "needs root for network namespaces: tests/run runs it as root"]
 fn two_refused_logins_park_the_profile_until_somebody_asks_again() {
     let mut world = World::new(PROFILE);
-    serve(&mut world, &["ifconfig 10.8.0.6 255.255.255.0"], "right");
+    serve(&mut world, &["ifconfig 10.8.0.6 255.255.255.0"], "", "right");
     config(&world, "");
     world.credential("auth", "anna\nwrong\n");
     world.asked(1);
@@ -158,7 +157,7 @@ fn two_refused_logins_park_the_profile_until_somebody_asks_again() {
 fn a_one_time_code_is_sent_with_the_password_and_only_once() {
     let mut world = World::new(&format!("{PROFILE}interactive = true\n"));
     // "right" and "123456".
-    serve(&mut world, &["ifconfig 10.8.0.6 255.255.255.0"], "SCRV1:cmlnaHQ=:MTIzNDU2");
+    serve(&mut world, &["ifconfig 10.8.0.6 255.255.255.0"], "", "SCRV1:cmlnaHQ=:MTIzNDU2");
     config(&world, "static-challenge \"Your code\" 1\n");
     world.credential("auth", "anna\nright\n");
     let (status, said) = world.run();
@@ -179,7 +178,7 @@ fn a_one_time_code_is_sent_with_the_password_and_only_once() {
 #[ignore = "needs root for network namespaces: tests/run runs it as root"]
 fn what_openvpn_does_not_take_is_not_tried_again() {
     let mut world = World::new(PROFILE);
-    serve(&mut world, &[], "right");
+    serve(&mut world, &[], "", "right");
     config(&world, "cipher\n");
     let (status, said) = world.run();
     assert_eq!(status, Some(78), "{said}");
