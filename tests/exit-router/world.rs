@@ -110,7 +110,7 @@ impl World {
 
     /// Installs our packages.
     pub(crate) fn install(&self) -> Result<()> {
-        let packages = "guppy-exit-router openvpn wireguard-go";
+        let packages = "guppy-exit-router openvpn wireguard-tools wireguard-go";
         self.guppy.apt(&format!("install -y {packages}")).context("cannot install the agent")?;
         self.until("the agent to be ready", |it| {
             Ok(it.guppy.try_sh("systemctl is-active guppy-exit-router.service")?.status == 0)
