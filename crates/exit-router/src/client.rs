@@ -43,7 +43,7 @@ enum Ended {
     Failed(String),
     /// The customer's server has refused the login, or wants a code: a person has to come.
     Parked(String),
-    /// The profile or a credential is wrong.
+    /// The profile or a credential is wrong, or what the server pushes.
     Wrong(String),
 }
 

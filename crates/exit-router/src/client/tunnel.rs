@@ -72,7 +72,8 @@ impl<'a> Tunnel<'a> {
     pub(super) async fn raise(&self, addresses: &[IpAddr]) -> Result<(), Ended> {
         let network = network(self.handle).await?;
         for address in addresses {
-            address::check(&network, self.link.index, *address).map_err(Ended::Failed)?;
+            // A server that has once pushed such a one is not tried again by itself.
+            address::check(&network, self.link.index, *address).map_err(Ended::Wrong)?;
         }
         // Nothing is mended meanwhile.
         self.addresses.take();

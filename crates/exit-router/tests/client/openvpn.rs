@@ -121,7 +121,7 @@ fn an_address_of_guppys_or_of_a_peer_is_refused() {
         world.credential("auth", "anna\npw\n");
         let mut client = world.start();
         let status = client.ended();
-        assert_eq!(status.code(), Some(1), "{}", client.said());
+        assert_eq!(status.code(), Some(78), "{}", client.said());
         assert!(client.said().contains(why), "{}", client.said());
         assert!(!client.is_ready() && !world.has_link());
     }

@@ -162,7 +162,7 @@ fn what_is_wrong_is_not_tried_again() {
     );
     world.credential("conf", &text);
     let (status, said) = world.run();
-    assert_eq!(status, Some(1), "{said}");
+    assert_eq!(status, Some(78), "{said}");
     assert!(said.contains("guppy's own, on eth0"), "{said}");
     assert!(!world.has_link());
 }
