@@ -12,12 +12,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -97,31 +99,39 @@ func count(kind string, change func(*tally)) {
 	change(tallies[kind])
 }
 
-// datagrams keeps one socket for ever, as a call does: the way of an old flow is judged too.
+// datagrams keeps one socket for as long as it is answered, as a call does: the way of an old flow is
+// judged too. The peer's own kernel may keep a connected socket on the way that it had before the exit
+// node, so one that is not answered for long gives way to the next.
 func datagrams(kind, to, port string, size int) {
-	var socket net.Conn
-	for {
-		var err error
-		if socket, err = net.Dial("udp", net.JoinHostPort(to, port)); err == nil {
-			break
+	for ; ; time.Sleep(pause) {
+		socket, err := net.Dial("udp", net.JoinHostPort(to, port))
+		if err != nil {
+			continue
 		}
-		time.Sleep(pause)
-	}
-	go func() {
-		buffer := make([]byte, 65536)
-		for {
-			if _, err := socket.Read(buffer); err == nil {
+		var last atomic.Int64
+		last.Store(time.Now().UnixNano())
+		go func() {
+			buffer := make([]byte, 65536)
+			for {
+				_, err := socket.Read(buffer)
+				if errors.Is(err, net.ErrClosed) {
+					return
+				}
+				if err != nil {
+					// It came by ICMP: the next read waits for the next packet.
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				last.Store(time.Now().UnixNano())
 				answered(kind)
-			} else {
-				// An error that came by ICMP: the next read waits for the next packet.
-				time.Sleep(time.Millisecond)
+			}
+		}()
+		for datagram := make([]byte, size); time.Since(time.Unix(0, last.Load())) < 5*patience; time.Sleep(pause) {
+			if _, err := socket.Write(datagram); err == nil {
+				sent(kind)
 			}
 		}
-	}()
-	for datagram := make([]byte, size); ; time.Sleep(pause) {
-		if _, err := socket.Write(datagram); err == nil {
-			sent(kind)
-		}
+		socket.Close()
 	}
 }
 
