@@ -77,6 +77,8 @@ impl World {
             "echo '{}' >/etc/apt/sources.list.d/guppy.list && apt-get -qq update",
             it.repository.source()
         ))?;
+        // The box's own lookups, tailscaled's among them, go to the switch, where nobody answers.
+        it.guppy.sh("rm -f /etc/resolv.conf; echo nameserver 10.99.0.1 >/etc/resolv.conf")?;
         // As any exit node is told to by Tailscale's own instructions.
         it.guppy.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
         it.guppy.sh(&format!(
@@ -286,20 +288,24 @@ impl World {
     /// The judge of what leaves the box by its uplink.
     pub(crate) fn judge(&self) -> Result<Capture> {
         let [internet4, internet6] = internet::OWN;
+        let (wireguard, openvpn) = (customer::WIREGUARD_PORT, customer::OPENVPN_PORT);
+        // To a server whose client here is gone, of a datagram that it has sent: the source port of
+        // what an ICMP error quotes.
+        let refused = format!(
+            "(icmp[0] == 3 and icmp[1] == 3 and (icmp[28:2] == {wireguard} or icmp[28:2] == {openvpn}))"
+        );
         let mut allowed = format!(
             "host {} or host {internet4} or host {internet6} or \
-             (host {} and (udp port {} or udp port {}))",
+             (host {} and (udp port {wireguard} or udp port {openvpn} or {refused}))",
             self.tailnet.address(),
             self.customer.host.address(),
-            customer::WIREGUARD_PORT,
-            customer::OPENVPN_PORT,
         );
         for device in [&self.laptop, &self.tablet] {
             let v4 = device.host.address();
             allowed += &format!(" or host {v4} or host {}", address6(v4)?);
         }
-        // Tailscale asks the gateway to open a port for it.
-        allowed += " or udp dst port 5351 or udp dst port 1900";
+        // Tailscale asks the gateway to open a port for it; its own service address is no peer's.
+        allowed += " or udp dst port 5351 or udp dst port 1900 or dst host 100.100.100.100";
         // A host is known on the switch by what it sends.
         self.guppy.sh("ping -c 1 -w 60 10.99.0.1")?;
         Capture::of(&self.switch, &self.guppy.mac()?, &allowed)
