@@ -32,8 +32,8 @@ pub async fn status(daemon: &Rc<RefCell<Daemon>>) -> Status {
             _ => None,
         }
     };
-    let (answer, tailscaled, counters) =
-        tokio::join!(asking, tailscaled::read(&socket), nft::counters());
+    let (answer, tailscaled, counters, firewalld) =
+        tokio::join!(asking, tailscaled::read(&socket), nft::counters(), nft::has_firewalld());
     let daemon = daemon.borrow();
     let mut status = of_daemon(&daemon);
     status.interface = tunnel.map(|(name, _)| name);
@@ -50,6 +50,11 @@ pub async fn status(daemon: &Rc<RefCell<Daemon>>) -> Status {
         count(&mut status, counters);
     }
     of_tailscaled(&mut status, &daemon, tailscaled);
+    match firewalld {
+        Ok(true) => status.foreign.push(foreign::FIREWALLD.to_owned()),
+        Ok(false) => {}
+        Err(why) => status.foreign.push(why),
+    }
     status
 }
 

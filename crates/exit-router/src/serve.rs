@@ -16,8 +16,10 @@ use zlink::connection::socket::Socket;
 use crate::act;
 use crate::api::{Changed, Error, Plan, ProfileLine, Profiles, Status};
 use crate::daemon::Daemon;
+use crate::decide::foreign::USERSPACE;
 use crate::prefix::Prefix;
 use crate::report;
+use crate::sense::tailscaled;
 
 /// Members may raise and end tunnels.
 const GROUP: &str = "guppy";
@@ -153,6 +155,11 @@ where
         advertised: Vec<String>,
         #[zlink(connection)] connection: &mut Connection<Sock>,
     ) -> Result<Changed, Error> {
+        // One that cannot be asked may not run yet: without it no peer's packet comes.
+        let socket = self.daemon.borrow().config.config().tailscaled_socket.clone();
+        if tailscaled::read(&socket).await.is_ok_and(|tailscaled| !tailscaled.tun) {
+            return Err(Error::Refused { message: USERSPACE.to_owned() });
+        }
         self.raise(Caller::of(connection), &profile, &advertised)
     }
 

@@ -57,6 +57,15 @@ fn steers_peers(rule: &Rule, peers: &str) -> bool {
         && rule.oif.is_none()
 }
 
+/// What of peers' packets never comes here, and cannot be held back.
+pub const USERSPACE: &str = "tailscaled runs with --tun=userspace-networking: what exit nodes' peers \
+    send leaves as its own sockets', past everything here: refused; start it with --tun=tailscale0";
+
+/// A drop in any table is final, so nothing here can allow what it refuses.
+pub const FIREWALLD: &str = "firewalld runs: it refuses what it forwards between interfaces that are \
+    in no zone of its own; put tailscale0 and the tunnel into one (firewall-cmd --permanent \
+    --zone=trusted --add-interface=tailscale0), or stop it";
+
 /// What tailscaled and the kernel's settings have against forwarding.
 pub fn settings(
     tailscaled: &Tailscaled,
@@ -73,11 +82,7 @@ pub fn settings(
         }
     }
     if !tailscaled.tun {
-        said.push(
-            "tailscaled runs with --tun=userspace-networking: what exit nodes' peers send leaves as its \
-             own sockets', past everything here: refused; start it with --tun=tailscale0"
-                .to_owned(),
-        );
+        said.push(USERSPACE.to_owned());
     }
     match tailscaled.netfilter_mode {
         0 => said.push(

@@ -30,6 +30,15 @@ pub async fn counters() -> Result<Option<serde_json::Value>, String> {
     }
 }
 
+/// Whether firewalld has its table, by the name that firewalld.conf(5)'s FirewallBackend=nftables has.
+///
+/// # Errors
+/// As those of [`table`].
+pub async fn has_firewalld() -> Result<bool, String> {
+    let found = list(&["--stateless", "--terse", "list", "table", "inet", "firewalld"]).await?;
+    Ok(found.is_some())
+}
+
 async fn list(arguments: &[&str]) -> Result<Option<String>, String> {
     let output = Command::new(NFT)
         .args(arguments)

@@ -93,7 +93,12 @@ fn judge(status: &Status) -> Vec<Finding> {
         "have peers ask resolvers of their own",
     ));
     for foreign in &status.foreign {
-        findings.push(Finding::warn(CHECK, foreign.clone(), "guppy vpn status"));
+        // Peers' packets leave past everything then.
+        findings.push(if foreign.contains("userspace-networking") {
+            Finding::bad(CHECK, foreign.clone(), "guppy vpn status")
+        } else {
+            Finding::warn(CHECK, foreign.clone(), "guppy vpn status")
+        });
     }
     if let Some(wrong) = &status.config_error {
         findings.push(Finding::bad(CHECK, wrong.clone(), "guppy-exit-router --check-config"));
