@@ -209,7 +209,7 @@ fn start_arm64(place: &std::path::Path) -> Result<()> {
     }
     started.sort();
     lab::say(format_args!("arm64: started {}", started.join(", ")));
-    ensure!(started.len() >= 7, "programs are missing: {started:?}");
+    ensure!(started.len() >= 9, "programs are missing: {started:?}");
     Ok(())
 }
 
@@ -217,7 +217,7 @@ fn start_arm64(place: &std::path::Path) -> Result<()> {
 /// to be used.
 fn start_program(path: &std::path::Path, name: &str) -> Result<()> {
     let (words, wanted) = match name {
-        "guppy" | "guppy-idle-stopper" | "guppy-session-keeper" => {
+        "guppy" | "guppy-exit-router" | "guppy-idle-stopper" | "guppy-session-keeper" => {
             (&["--version"][..], format!("{name} 0"))
         }
         // An agent's hook says nothing, whatever happens.
