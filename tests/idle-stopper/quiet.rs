@@ -12,7 +12,7 @@ fn a_box_that_nobody_uses_powers_itself_off_in_time() {
             let mut shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
             shell.wait_for("$", LONG)?;
             // The login itself has moved bytes and burned cycles; the key comes when that is over.
-            it.wait_logins_over()?;
+            it.wait_login_over()?;
             // The clock is read on both sides of the key, so the window has no slack for slow ssh.
             let before = it.uptime()?;
             shell.type_keys("echo pressed$((40+2))\r")?;

@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
         // It stays open all the time: an open shell is no work.
         let shell = it.client.ssh_terminal(&it.key, &it.vm, "dev", "", "")?;
         shell.wait_for("$", LONG)?;
-        it.wait_logins_over()?;
+        it.wait_login_over()?;
         Ok(Self { it, dice, shell, spans: Vec::new(), _server: server })
     }
 
