@@ -204,7 +204,9 @@ impl Box {
             // On a busy host the bytes of a login may be over before its terminal is there. Which kind
             // was the last does not matter: there it may be the cycles.
             let terminals = detail_of(&explained, "terminals")?;
-            let is_seen = terminals.contains(" open") && !terminals.starts_with("0 open");
+            let open = terminals.split_once(" open").and_then(|(open, _)| open.parse::<u32>().ok());
+            // The console is one.
+            let is_seen = open.is_some_and(|open| open >= 2);
             Ok(is_seen && text_of(&explained, "phase") == "idle")
         })?;
         let lines = self.journal(0)?;
