@@ -50,7 +50,10 @@ fn over_ssh(it: Box) -> Result<()> {
     commands.has_kept_up(&it, since)?;
 
     client.sh("systemctl stop remote-build")?.ok()?;
-    let off = it.vm.wait_power_off(LONG)?;
+    let off = it.vm.wait_power_off(LONG).with_context(|| {
+        let running = it.vm.sh("ps -eo pid,stat,args --forest | tail -40; docker ps 2>&1");
+        format!("{:#?}\n{:#?}", it.explain(), running.map(|output| output.stdout))
+    })?;
     lab::say(format_args!(
         "off {:.0} s after its start; nothing but the build kept it up",
         off.after.as_secs_f64()

@@ -64,7 +64,12 @@ impl Vm {
     /// crash instead is an error, and says which.
     pub fn wait_power_off(&self, within: Duration) -> Result<PowerOff> {
         match self.power_change(within)? {
-            None => bail!("{} did not power off within {:.1} s", self.name, within.as_secs_f64()),
+            None => bail!(
+                "{} did not power off within {:.1} s; its console:\n{}",
+                self.name,
+                within.as_secs_f64(),
+                self.console_end()
+            ),
             Some(Change::Reset(_)) => bail!("{} rebooted instead of powering off", self.name),
             Some(Change::Off(at)) => {
                 let qemu = self.running()?;
