@@ -52,7 +52,10 @@ fn comes_back(agent: Agent) -> Result<()> {
     pane.ask(TOLD)?;
     pane.wait_screen("the first answer", |screen| screen.contains(NOTED))?;
     let first = provider.wait_asked(TOLD, SOON)?;
-    lab::wait::until_true("the turn to be written down", SOON, || agent.has_written(&home, NOTED))?;
+    lab::wait::until_true("the turn to be written down", SOON, || {
+        let is_over = |end| agent.has_written(&home, end);
+        Ok(agent.has_written(&home, NOTED)? && agent.turn_end().map_or(Ok(true), is_over)?)
+    })?;
     pane.kill()?;
 
     let id = agent.conversation(&programs, &home)?;

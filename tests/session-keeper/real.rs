@@ -197,6 +197,15 @@ impl Agent {
         files.iter().map(holds).try_fold(false, |any, one| Ok(any | one?))
     }
 
+    /// What the last line of a turn holds, where one follows the answer: without it the answer itself was
+    /// once missing from what claude resumed.
+    pub(crate) const fn turn_end(self) -> Option<&'static str> {
+        match self {
+            Self::Claude => Some("\"turn_duration\""),
+            _ => None,
+        }
+    }
+
     /// The conversation's id, as the agent has left it on the disk: what a keeper would go by.
     pub(crate) fn conversation(self, programs: &Path, home: &Path) -> Result<String> {
         match self {
