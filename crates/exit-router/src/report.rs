@@ -28,7 +28,9 @@ pub async fn status(daemon: &Rc<RefCell<Daemon>>) -> Status {
     };
     let asking = async {
         match (&probe, &tunnel) {
-            (Some(probe), Some((_, addresses))) => Some(probe::ask(probe, addresses).await),
+            (Some(probe), Some((interface, addresses))) => {
+                Some(probe::ask(probe, interface, addresses).await)
+            }
             _ => None,
         }
     };

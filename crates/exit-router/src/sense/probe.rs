@@ -1,5 +1,7 @@
 //! Asks through the tunnel whether it carries anything, from the tunnel's own address: a rule of ours
-//! has that go by the tunnel or not at all, even where rp_filter is strict.
+//! has that go by the tunnel or not at all, even where rp_filter is strict. Each socket is bound to the
+//! tunnel's interface besides: what TCP still has to say when that is gone then goes nowhere, and not
+//! by the uplink.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -29,17 +31,25 @@ pub struct Answer {
     pub egress: Option<IpAddr>,
 }
 
-/// Asks, from one of the tunnel's addresses.
+/// The end of the tunnel that is asked from.
+#[derive(Clone, Copy)]
+struct From<'a> {
+    interface: &'a str,
+    address: IpAddr,
+}
+
+/// Asks, by the tunnel's interface and from one of its addresses.
 ///
 /// # Errors
-/// For people: what went wrong, as "no answer in 5 s".
-pub async fn ask(probe: &Probe, addresses: &[IpAddr]) -> Result<Answer, String> {
+/// For people: what went wrong, as "no answer in 3 s".
+pub async fn ask(probe: &Probe, interface: &str, addresses: &[IpAddr]) -> Result<Answer, String> {
     let family = Family::of(probe.address());
-    let from = addresses
+    let address = addresses
         .iter()
         .copied()
         .find(|address| Family::of(*address) == family)
         .ok_or_else(|| format!("the tunnel has no {} address", family.nft()))?;
+    let from = From { interface, address };
     let began = Instant::now();
     let asked = async {
         match probe {
@@ -55,13 +65,14 @@ pub async fn ask(probe: &Probe, addresses: &[IpAddr]) -> Result<Answer, String> 
     }
 }
 
-async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<tokio::net::TcpStream> {
-    let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind((from, 0).into())?;
+async fn connect(from: From<'_>, to: SocketAddr) -> io::Result<tokio::net::TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind_device(Some(from.interface.as_bytes()))?;
+    socket.bind((from.address, 0).into())?;
     socket.connect(to).await
 }
 
-async fn get(from: IpAddr, to: SocketAddr, path: &str) -> io::Result<Option<IpAddr>> {
+async fn get(from: From<'_>, to: SocketAddr, path: &str) -> io::Result<Option<IpAddr>> {
     let mut stream = connect(from, to).await?;
     let request =
         format!("GET {path} HTTP/1.0\r\nHost: {to}\r\nUser-Agent: guppy-exit-router\r\n\r\n");
@@ -80,8 +91,8 @@ async fn get(from: IpAddr, to: SocketAddr, path: &str) -> io::Result<Option<IpAd
 
 /// An echo request by a socket that needs no capability (icmp(7), ping_group_range): the kernel sets
 /// its number and sums.
-async fn echo(from: IpAddr, to: IpAddr) -> io::Result<()> {
-    let (family, protocol, request, reply) = match from {
+async fn echo(from: From<'_>, to: IpAddr) -> io::Result<()> {
+    let (family, protocol, request, reply) = match to {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8_u8, 0_u8),
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
     };
@@ -94,7 +105,8 @@ async fn echo(from: IpAddr, to: IpAddr) -> io::Result<()> {
         })?;
     // What is sent on it begins with ICMP's header in place of UDP's.
     let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
-    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+    socket.bind_device(Some(from.interface.as_bytes()))?;
+    rustix::net::bind(&socket, &SocketAddr::new(from.address, 0))?;
     socket.connect((to, 0)).await?;
     let mut packet = [0_u8; 16];
     packet[0] = request;
