@@ -139,11 +139,7 @@ fn route_message(route: &Route) -> RouteMessage {
 /// For people: the route, and what the kernel says.
 pub async fn add_route(handle: &Handle, route: &Route) -> Result<(), String> {
     let message = RouteNetlinkMessage::NewRoute(route_message(route));
-    // IPv4 takes a second route of the same destination and metric only with APPEND, and IPv6 only
-    // without EXCL: the old end of the table is still there when the new one is added.
-    let append = netlink_packet_core::NLM_F_APPEND;
-    let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | append;
-    request(handle, &route.text(&[]), message, flags, &ALREADY).await
+    request(handle, &route.text(&[]), message, ADD, &ALREADY).await
 }
 
 /// Takes one away.

@@ -1,7 +1,7 @@
 //! The smallest set of actions from what is there to what must hold: what closes comes before what
-//! opens, and something is added before something in its place is taken away.
+//! opens.
 
-use crate::kernel::{Filter, GROUP, PROTOCOL};
+use crate::kernel::{Filter, GROUP, PROTOCOL, Route};
 use crate::sense::Network;
 
 use super::Action;
@@ -22,17 +22,18 @@ pub fn routing(plan: &Plan, network: &Network) -> Vec<Action> {
     }
     // In the order of the plan the last route of all comes last, and yet opens nothing: without it
     // the rule behind the table closes.
-    for route in &plan.routes {
-        if !network.routes.contains(route) {
-            actions.push(Action::AddRoute(*route));
-        }
-    }
-    // The table is ours: whatever else is in it leads somewhere else.
-    for route in &network.routes {
-        if !plan.routes.contains(route) {
-            actions.push(Action::DeleteRoute(*route));
-        }
-    }
+    let lacking = || plan.routes.iter().filter(|route| !network.routes.contains(route));
+    // The table is ours: whatever else is in it leads somewhere else. What has the place of one that is
+    // lacking goes first: IPv6 takes no second route of the same metric, whatever its type, for a
+    // duplicate (fib6_add_rt2node()). Between the two the rule behind the table closes.
+    let (in_place, others): (Vec<&Route>, Vec<&Route>) = network
+        .routes
+        .iter()
+        .filter(|route| !plan.routes.contains(route))
+        .partition(|old| lacking().any(|new| new.to == old.to && new.metric == old.metric));
+    actions.extend(in_place.into_iter().map(|route| Action::DeleteRoute(*route)));
+    actions.extend(lacking().map(|route| Action::AddRoute(*route)));
+    actions.extend(others.into_iter().map(|route| Action::DeleteRoute(*route)));
     let mut kept = Vec::new();
     for rule in network.rules.iter().filter(|rule| rule.protocol == PROTOCOL) {
         // The kernel takes the same rule twice.
