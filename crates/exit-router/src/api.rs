@@ -14,7 +14,7 @@ pub struct Status {
     pub enabled: bool,
     /// The profile that is asked for.
     pub profile: Option<String>,
-    /// `off`, `connecting`, `up`, `parked`, `failed` or `disabled`.
+    /// `ending`, `off`, `connecting`, `up`, `parked`, `failed` or `disabled`.
     pub state: String,
     /// Why, for people.
     pub detail: String,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use service::clock::Clock;
 use service::config::Live;
@@ -92,8 +93,8 @@ impl Daemon {
             names.into_iter().map(|name| (name.clone(), profile::load(folder, &name))).collect();
     }
 
-    /// Judges what was read, and returns what is to be done.
-    pub fn decide(&mut self, evidence: Evidence) -> Vec<Action> {
+    /// Judges what was read, and returns what is to be done, and when to judge anew at the latest.
+    pub fn decide(&mut self, evidence: Evidence) -> (Vec<Action>, Option<Duration>) {
         self.evidence = evidence;
         let input = Input {
             config: self.config.config(),
@@ -103,7 +104,7 @@ impl Daemon {
             evidence: &self.evidence,
             now: self.clock.now(),
         };
-        let Decision { state, actions, plan, phase } =
+        let Decision { state, actions, plan, phase, again } =
             decide::decide(std::mem::take(&mut self.state), &input);
         self.state = state;
         self.plan = plan;
@@ -112,7 +113,7 @@ impl Daemon {
             self.phase = phase;
         }
         self.actions = actions.clone();
-        actions
+        (actions, again)
     }
 
     /// The kernel's routing as of the last look.
@@ -223,6 +224,7 @@ fn tell(profile: Option<&str>, phase: &Phase) {
                 "{name} is not up ({why}): peers' packets are dropped"
             );
         }
+        Phase::Ending(why) => info!(guppy_event = "ending", "no tunnel is asked for: {why}"),
         Phase::Off => info!(guppy_event = "off", "{}", phase.detail()),
         Phase::Disabled => warn!(guppy_event = "disabled", "the block is gone: {}", phase.detail()),
         Phase::Parked(why) | Phase::Failed(why) => {

@@ -22,7 +22,7 @@ use crate::daemon::Daemon;
 use crate::decide::{Action, Phase};
 use crate::sense::hints::Hints;
 use crate::sense::units::Units;
-use crate::sense::{Evidence, Network, Reading, netlink, nft, probe};
+use crate::sense::{Evidence, Network, Reading, Unit, netlink, nft, probe};
 use pace::Pace;
 
 /// What failed is tried again after this, then after twice that, up to RETRY_AT_MOST.
@@ -51,8 +51,6 @@ pub struct Round {
     /// When to look next; None: when something changes.
     due: Option<Instant>,
     retry_after: Duration,
-    /// To the next look at a tunnel that is coming up.
-    wait_for_client: Duration,
     /// What has failed since all was well, so that it is said once.
     failed: HashSet<String>,
     /// Filters that this kernel does not take, and when: it says so by events that look like changes.
@@ -97,7 +95,6 @@ impl Round {
             pace: Pace::default(),
             due: None,
             retry_after: RETRY_AFTER,
-            wait_for_client: RETRY_AFTER,
             failed: HashSet::new(),
             refused: None,
             table_is_stale: true,
@@ -113,7 +110,10 @@ impl Round {
         self.due = None;
         self.pace.looked(Instant::now());
         let evidence = self.read().await;
-        let actions = self.daemon.borrow_mut().decide(evidence);
+        let (actions, again) = self.daemon.borrow_mut().decide(evidence);
+        if let Some(again) = again {
+            self.look_at(Instant::now() + again);
+        }
         let left = self.perform(actions).await;
         let all_done = left.is_empty();
         self.daemon.borrow_mut().actions = left;
@@ -125,13 +125,6 @@ impl Round {
         } else {
             self.look_at(Instant::now() + self.retry_after);
             self.retry_after = (self.retry_after * 2).min(RETRY_AT_MOST);
-        }
-        // What its client says of itself it says to systemd, which tells nobody.
-        if matches!(self.daemon.borrow().phase, Phase::Connecting(_)) {
-            self.look_at(Instant::now() + self.wait_for_client);
-            self.wait_for_client = (self.wait_for_client * 2).min(RETRY_AT_MOST);
-        } else {
-            self.wait_for_client = RETRY_AFTER;
         }
         self.begin_probe();
         let status = self.daemon.borrow().status();
@@ -191,16 +184,9 @@ impl Round {
             table = nft::table().await.into();
         }
         let network: Reading<Network> = netlink::read(&self.handle).await.into();
-        // systemd tells of jobs alone: that a client has ended by itself, its interface tells.
-        if self.units_are_stale || !self.is_up(&network) {
+        if self.units_are_stale {
             self.units_are_stale = false;
-            if self.units.is_none() {
-                self.units = Units::connect().await.ok();
-            }
-            units = match &self.units {
-                Some(systemd) => systemd.read().await.into(),
-                None => Reading::Unknown("there is no system bus".to_owned()),
-            };
+            units = self.read_units().await.into();
         }
         for (what, why) in [
             ("routing", unknown(&network)),
@@ -217,12 +203,16 @@ impl Round {
         Evidence { network, table, units }
     }
 
-    /// Whether the tunnel's interface is there, as it was.
-    fn is_up(&self, network: &Reading<Network>) -> bool {
-        let daemon = self.daemon.borrow();
-        let Some((name, profile)) = daemon.profile() else { return false };
-        let link = network.known().and_then(|network| network.link(&profile.interface(name)));
-        daemon.phase == Phase::Up && link.is_some_and(|link| link.up)
+    async fn read_units(&mut self) -> Result<Vec<Unit>, String> {
+        if self.units.is_none() {
+            self.units = Units::connect().await.ok();
+        }
+        let wanted = self.daemon.borrow().intent.profile.clone();
+        let units = self.units.as_mut().ok_or("there is no system bus")?;
+        if let Some(profile) = wanted {
+            units.watch(&profile).await?;
+        }
+        units.read().await
     }
 
     /// In order, each whatever came of the one before; what is left to do.
@@ -298,7 +288,9 @@ impl Round {
         if self.probing.is_some() || matches!(self.probed, Some(Ok(()))) {
             return;
         }
-        let (Some((_, profile)), Some((_, addresses))) = (daemon.profile(), daemon.tunnel()) else {
+        let (Some((_, profile)), Some((interface, addresses))) =
+            (daemon.profile(), daemon.tunnel())
+        else {
             return;
         };
         let asked = profile.probe.clone();
@@ -306,7 +298,7 @@ impl Round {
         let wait = if self.probed.is_some() { PROBE_AGAIN } else { Duration::ZERO };
         self.probing = Some(Box::pin(async move {
             tokio::time::sleep(wait).await;
-            probe::ask(&asked, &addresses).await
+            probe::ask(&asked, &interface, &addresses).await
         }));
     }
 

@@ -92,7 +92,9 @@ pub struct Input<'a> {
 pub enum Phase {
     /// `guppy vpn disable`: nothing is blocked.
     Disabled,
-    /// None was asked for.
+    /// None is asked for any more, and a client is still there.
+    Ending(String),
+    /// None is asked for.
     Off,
     /// Its client is at it.
     Connecting(String),
@@ -109,6 +111,7 @@ impl Phase {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
+            Self::Ending(_) => "ending",
             Self::Off => "off",
             Self::Connecting(_) => "connecting",
             Self::Up => "up",
@@ -125,7 +128,9 @@ impl Phase {
             }
             Self::Off => "no tunnel is asked for: nothing of the peers' leaves",
             Self::Up => "",
-            Self::Connecting(why) | Self::Parked(why) | Self::Failed(why) => why,
+            Self::Ending(why) | Self::Connecting(why) | Self::Parked(why) | Self::Failed(why) => {
+                why
+            }
         }
     }
 }
@@ -141,6 +146,8 @@ pub struct Decision {
     pub plan: Option<Plan>,
     /// How the tunnel is.
     pub phase: Phase,
+    /// When to judge anew though nothing has changed.
+    pub again: Option<Duration>,
 }
 
 /// Judges.
@@ -161,10 +168,16 @@ pub fn decide(mut state: State, input: &Input<'_>) -> Decision {
         }
         actions.extend(diff::routing(plan, network));
     }
+    let mut again = None;
     if let Some(units) = input.evidence.units.known() {
-        actions.extend(unit_actions(&mut state, input, units, &phase));
+        actions.extend(stops(input, units, &phase));
+        match start(&mut state, input, units, &phase) {
+            Start::Now(name) => actions.push(Action::StartUnit(name)),
+            Start::After(rest) => again = Some(rest),
+            Start::Not => {}
+        }
     }
-    Decision { state, actions, plan, phase }
+    Decision { state, actions, plan, phase, again }
 }
 
 fn table_action(plan: &Plan, state: &State, listed: Option<&str>) -> Option<Action> {
@@ -189,10 +202,7 @@ fn wanted<'a>(input: &Input<'a>) -> Option<(&'a str, Result<&'a Profile, String>
 }
 
 fn phase(state: &State, input: &Input<'_>, network: Option<&Network>) -> Phase {
-    if !input.intent.enabled {
-        return Phase::Disabled;
-    }
-    let Some((name, profile)) = wanted(input) else { return Phase::Off };
+    let Some((name, profile)) = wanted(input) else { return without_profile(input) };
     let profile = match profile {
         Ok(profile) => profile,
         Err(why) => return Phase::Failed(why),
@@ -232,6 +242,15 @@ fn phase(state: &State, input: &Input<'_>, network: Option<&Network>) -> Phase {
         Some(unit) if !unit.status.is_empty() => Phase::Connecting(unit.status.clone()),
         Some(unit) => Phase::Connecting(format!("{} is {}", profile::unit(name), unit.active)),
         None => Phase::Connecting(format!("{} is not started yet", profile::unit(name))),
+    }
+}
+
+fn without_profile(input: &Input<'_>) -> Phase {
+    let units = input.evidence.units.known().map(Vec::as_slice).unwrap_or_default();
+    match units.iter().find(|unit| !unit.is_idle()) {
+        Some(unit) => Phase::Ending(format!("{} is {}", profile::unit(&unit.profile), unit.active)),
+        None if input.intent.enabled => Phase::Off,
+        None => Phase::Disabled,
     }
 }
 
@@ -325,14 +344,10 @@ fn policy(input: &Input<'_>, network: &Network, phase: &Phase) -> Policy {
     }
 }
 
-fn unit_actions(
-    state: &mut State,
-    input: &Input<'_>,
-    units: &[Unit],
-    phase: &Phase,
-) -> Vec<Action> {
+/// What is not wanted, or is being refused, does not go on.
+fn stops(input: &Input<'_>, units: &[Unit], phase: &Phase) -> Vec<Action> {
     let wanted = wanted(input);
-    let mut actions: Vec<Action> = units
+    units
         .iter()
         .filter(|unit| matches!(unit.active.as_str(), "active" | "activating" | "reloading"))
         .filter(|unit| match &wanted {
@@ -342,26 +357,38 @@ fn unit_actions(
             None => true,
         })
         .map(|unit| Action::StopUnit(unit.profile.clone()))
-        .collect();
-    let Some((name, Ok(profile))) = wanted else { return actions };
-    if matches!(phase, Phase::Failed(_)) {
-        return actions;
+        .collect()
+}
+
+/// Whether the client of the wanted profile is to be started.
+enum Start {
+    Now(String),
+    After(Duration),
+    Not,
+}
+
+fn start(state: &mut State, input: &Input<'_>, units: &[Unit], phase: &Phase) -> Start {
+    let Some((name, Ok(profile))) = wanted(input) else { return Start::Not };
+    let unit = unit_of(units, name);
+    if matches!(phase, Phase::Failed(_)) || unit.is_some_and(|unit| !unit.is_idle()) {
+        return Start::Not;
     }
-    let idle = match unit_of(units, name) {
-        None => true,
-        Some(unit) => matches!(unit.active.as_str(), "inactive" | "failed"),
-    };
-    let due = match state.started {
+    match state.started {
         Some((asked, at)) if asked == input.intent.asked => {
             // systemd itself restarts what has failed; what is inactive was stopped by somebody.
-            let stopped = unit_of(units, name).is_none_or(|unit| unit.active == "inactive");
-            stopped && !profile.interactive && input.now.since(at) >= RESTART_AFTER
+            if profile.interactive || unit.is_some_and(|unit| unit.active != "inactive") {
+                return Start::Not;
+            }
+            let rest = RESTART_AFTER.saturating_sub(input.now.since(at));
+            if !rest.is_zero() {
+                return Start::After(rest);
+            }
         }
-        _ => !profile.interactive || input.attended == Some(input.intent.asked),
-    };
-    if idle && due {
-        state.started = Some((input.intent.asked, input.now));
-        actions.push(Action::StartUnit(name.to_owned()));
+        _ if profile.interactive && input.attended != Some(input.intent.asked) => {
+            return Start::Not;
+        }
+        _ => {}
     }
-    actions
+    state.started = Some((input.intent.asked, input.now));
+    Start::Now(name.to_owned())
 }

@@ -79,6 +79,13 @@ pub struct Unit {
     pub exit_status: i32,
 }
 
+impl Unit {
+    /// No process of it is there, and none is about to be.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.active.as_str(), "inactive" | "failed")
+    }
+}
+
 /// All that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {

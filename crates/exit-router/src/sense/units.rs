@@ -1,19 +1,24 @@
 //! The units of VPN clients, as systemd tells of them over D-Bus (org.freedesktop.systemd1(5)).
-//! systemd says when one of them changes; between two changes nothing is asked.
+//! systemd says when a job of one ends, and whatever changes of the one that is watched; between two
+//! changes nothing is asked.
 
+use std::fmt::Write as _;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::mpsc::{self, Receiver, Sender, WeakSender};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
 use super::Unit;
 
 /// A bus that answers at all answers within this.
 const ANSWER_AT_MOST: Duration = Duration::from_secs(20);
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
 
 /// What systemd's ListUnits gives for each: name, description, load, active and sub state, the unit
 /// it follows, its object, and of a job the id, the type and the object.
@@ -51,7 +56,10 @@ trait Service {
 #[derive(Debug)]
 pub struct Units {
     bus: Connection,
-    signals: MessageStream,
+    heard: Receiver<()>,
+    hearing: WeakSender<()>,
+    /// The profile whose unit is watched, and the task that hears of it.
+    watched: Option<(String, AbortHandle)>,
 }
 
 impl Units {
@@ -62,19 +70,49 @@ impl Units {
     pub async fn connect() -> Result<Self, String> {
         within("the system bus", async {
             let bus = Connection::system().await?;
-            // Those of a template's instances share a beginning, which no other unit's path has. '@'
-            // and '-' are escaped in it (sd_bus_path_encode(3)), so it ends before '@'.
-            let rule = MatchRule::builder()
+            let jobs = MatchRule::builder()
                 .msg_type(Type::Signal)
-                .sender("org.freedesktop.systemd1")
+                .sender(SYSTEMD)
                 .interface("org.freedesktop.systemd1.Manager")
                 .member("JobRemoved")
                 .build()?;
-            let signals = MessageStream::for_match_rule(rule, &bus, NonZeroUsize::new(16)).await?;
+            let jobs = MessageStream::for_match_rule(jobs, &bus, None).await?;
+            // One that waits to be heard is as good as many.
+            let (hear, heard) = mpsc::channel(1);
+            let hearing = hear.downgrade();
+            tokio::spawn(listen(jobs, of_client, hear));
             ManagerProxy::new(&bus).await?.subscribe().await?;
-            Ok(Self { bus, signals })
+            Ok(Self { bus, heard, hearing, watched: None })
         })
         .await
+    }
+
+    /// Has systemd tell of whatever changes of a profile's unit, its client's status among it, and of
+    /// no other's any more. One that is watched already still is.
+    ///
+    /// # Errors
+    /// For people: what the bus says.
+    pub async fn watch(&mut self, profile: &str) -> Result<(), String> {
+        if self.watched.as_ref().is_some_and(|(watched, _)| watched == profile) {
+            return Ok(());
+        }
+        let changes = within("the system bus", async {
+            let rule = MatchRule::builder()
+                .msg_type(Type::Signal)
+                .sender(SYSTEMD)
+                .path(path_of(&crate::profile::unit(profile)))
+                .interface("org.freedesktop.DBus.Properties")
+                .member("PropertiesChanged")
+                .build()?;
+            MessageStream::for_match_rule(rule, &self.bus, None).await
+        })
+        .await?;
+        let hear = self.hearing.upgrade().ok_or("the system bus has ended")?;
+        let task = tokio::spawn(listen(changes, |_| true, hear)).abort_handle();
+        if let Some((_, old)) = self.watched.replace((profile.to_owned(), task)) {
+            old.abort();
+        }
+        Ok(())
     }
 
     /// The units that are loaded.
@@ -128,20 +166,40 @@ impl Units {
     }
 
     /// Ends when systemd has said something about a client's unit; false: it will say nothing more.
+    /// Cancel safe.
     pub async fn next(&mut self) -> bool {
-        while let Some(message) = self.signals.next().await {
-            let Ok(message) = message else { return false };
-            // JobRemoved: number, object, unit, result.
-            let of_client = message
-                .body()
-                .deserialize::<(u32, OwnedObjectPath, String, String)>()
-                .is_ok_and(|(_, _, unit, _)| unit.starts_with("guppy-vpn@"));
-            if of_client {
-                return true;
-            }
-        }
-        false
+        self.heard.recv().await.is_some()
     }
+}
+
+/// Takes signals as they come: one that nobody took would keep the answer behind it from whoever asks.
+async fn listen(mut signals: MessageStream, is_hint: fn(&Message) -> bool, hear: Sender<()>) {
+    while let Some(Ok(message)) = signals.next().await {
+        if is_hint(&message) {
+            let _ = hear.try_send(());
+        }
+    }
+}
+
+/// JobRemoved has number, object, unit and result.
+fn of_client(message: &Message) -> bool {
+    message
+        .body()
+        .deserialize::<(u32, OwnedObjectPath, String, String)>()
+        .is_ok_and(|(_, _, unit, _)| unit.starts_with("guppy-vpn@"))
+}
+
+/// A unit's object: what is no letter and no digit is escaped (sd_bus_path_encode(3)).
+fn path_of(unit: &str) -> String {
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for byte in unit.bytes() {
+        // Writing to a String cannot fail.
+        let _ = match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => write!(path, "{}", char::from(byte)),
+            other => write!(path, "_{other:02x}"),
+        };
+    }
+    path
 }
 
 async fn within<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T, String> {
@@ -149,5 +207,17 @@ async fn within<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> R
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(format!("{what}: {error}")),
         Err(_) => Err(format!("{what}: no answer within {} s", ANSWER_AT_MOST.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_object_is_named_as_systemd_names_it() {
+        // As busctl(1) lists it.
+        let path = "/org/freedesktop/systemd1/unit/guppy_2dvpn_40acme_2d2_2eservice";
+        assert_eq!(path_of("guppy-vpn@acme-2.service"), path);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{ETH0, World, unit};
+use super::world::{ETH0, TUNNEL, World, address, unit};
 use crate::decide::{Action, Decision, EXIT_CONFIG, EXIT_PARKED, Phase};
-use crate::kernel::{PROTOCOL, RouteAction, RuleAction};
-use crate::prefix::Family;
+use crate::intent::Intent;
+use crate::kernel::{LAST, PROTOCOL, Route, RouteAction, RuleAction};
+use crate::prefix::{Family, Prefix};
 use crate::sense::{Evidence, Reading};
 
 fn started(decision: &Decision) -> bool {
@@ -119,9 +120,13 @@ fn a_profile_is_started_once_for_each_asking() {
     assert!(!started(&world.decide()));
     // Somebody has stopped it: only guppy vpn down ends a tunnel.
     world.units = vec![unit("inactive", 0)];
-    assert!(!started(&world.decide()));
+    let early = world.decide();
+    assert!(!started(&early));
+    // Nothing tells that the time has come.
+    assert_eq!(early.again, Some(Duration::from_secs(5)));
     world.now = world.now + Duration::from_secs(5);
-    assert!(started(&world.decide()));
+    let due = world.decide();
+    assert!(started(&due) && due.again.is_none());
     // What has failed systemd restarts; what is parked nobody but a person.
     for status in [1, EXIT_PARKED, EXIT_CONFIG] {
         world.units = vec![unit("failed", status)];
@@ -157,6 +162,36 @@ fn what_is_not_wanted_is_stopped() {
     let mut disabled = World::up();
     disabled.intent.enabled = false;
     assert!(stopped(&disabled.decide()));
+}
+
+#[test]
+fn a_tunnel_has_ended_when_its_client_has() {
+    for (enabled, ended) in [(true, Phase::Off), (false, Phase::Disabled)] {
+        let mut world = World::up();
+        world.intent = Intent { enabled, profile: None, ..world.intent };
+        for active in ["active", "deactivating", "activating"] {
+            world.units = vec![unit(active, 0)];
+            let why = format!("guppy-vpn@acme.service is {active}");
+            assert_eq!(world.decide().phase, Phase::Ending(why));
+        }
+        for active in ["inactive", "failed"] {
+            world.units = vec![unit(active, 0)];
+            assert_eq!(world.decide().phase, ended);
+        }
+    }
+}
+
+#[test]
+fn what_has_the_place_of_a_route_goes_before_it_comes() {
+    let world = World::up();
+    let mut world = after(world.clone(), &world.decide());
+    world.network.addresses.push(address(TUNNEL, "fd08::2/128"));
+    let actions = world.decide().actions;
+    let at = |wanted: &Action| actions.iter().position(|action| action == wanted).unwrap();
+    let end =
+        |action| Route { to: Prefix::all(Family::V6), metric: LAST, action, protocol: PROTOCOL };
+    let old = at(&Action::DeleteRoute(end(RouteAction::Unreachable)));
+    assert!(old < at(&Action::AddRoute(end(RouteAction::Blackhole))), "{actions:?}");
 }
 
 #[test]
