@@ -115,7 +115,8 @@ fn routes_rules_and_switches_of_others_are_survived() {
 
 /// It removes rules that it did not make, unless told otherwise; the agent is not there to mend it.
 fn networkd(it: &mut Watched) -> Result<()> {
-    let rules = "ip rule show protocol 173; ip -6 rule show protocol 173; \
+    // ip(8) takes a protocol for rules too, and heeds it only when it flushes.
+    let rules = "{ ip rule; ip -6 rule; } | grep 'proto 173'
                  ip route show table 5310; ip -6 route show table 5310";
     let before = it.it.guppy.sh(rules)?;
     it.it.guppy.sh("systemctl stop guppy-exit-router.service")?;
@@ -154,7 +155,10 @@ fn docker_and_ufw_are_survived_and_firewalld_is_named() {
         it.meets("systemctl start firewalld.service")?;
         it.named("firewalld")?;
         it.meets(
-            "firewall-cmd --zone=trusted --add-interface=tailscale0
+            "sed -i 's/^IPv6_rpfilter=.*/IPv6_rpfilter=no/' /etc/firewalld/firewalld.conf
+             grep -q '^IPv6_rpfilter=no' /etc/firewalld/firewalld.conf
+             systemctl restart firewalld.service
+             firewall-cmd --zone=trusted --add-interface=tailscale0
              firewall-cmd --zone=trusted --add-interface=vpn-acme
              firewall-cmd --zone=trusted --add-forward || true",
         )?;

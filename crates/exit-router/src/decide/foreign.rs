@@ -61,10 +61,12 @@ fn steers_peers(rule: &Rule, peers: &str) -> bool {
 pub const USERSPACE: &str = "tailscaled runs with --tun=userspace-networking: what exit nodes' peers \
     send leaves as its own sockets', past everything here: refused; start it with --tun=tailscale0";
 
-/// A drop in any table is final, so nothing here can allow what it refuses.
+/// A drop in any table is final, so nothing here can allow what it refuses. Its check of IPv6 sources
+/// looks the way back up by main alone, and finds the uplink (firewalld.conf(5), IPv6_rpfilter).
 pub const FIREWALLD: &str = "firewalld runs: it refuses what it forwards between interfaces that are \
-    in no zone of its own; put tailscale0 and the tunnel into one (firewall-cmd --permanent \
-    --zone=trusted --add-interface=tailscale0), or stop it";
+    in no zone of its own, and all of IPv6 that comes out of a tunnel; put tailscale0 and the tunnel \
+    into one (firewall-cmd --permanent --zone=trusted --add-interface=tailscale0) and set \
+    IPv6_rpfilter=no in /etc/firewalld/firewalld.conf, or stop it";
 
 /// What tailscaled and the kernel's settings have against forwarding.
 pub fn settings(
