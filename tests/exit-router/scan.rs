@@ -75,7 +75,7 @@ fn scan(it: &World, v4: &[String], v6: &[String], ports: &str) -> Result<Vec<Str
         tcpdump -n -l --immediate-mode -i {dev} -Q in 'not host {probe4} and not host {probe6}' \
             >$out/packets 2>$out/said &
         tcpdump=$!
-        trap 'kill $tcpdump 2>/dev/null; rm -rf $out' EXIT
+        trap 'kill $tcpdump 2>/dev/null || true; rm -rf $out' EXIT
         until grep -q listening $out/said; do kill -0 $tcpdump; sleep 0.1; done
         usual='-sU --top-ports 20'
         fast='-n -Pn --send-ip -e {dev} --max-retries 1 --min-rate 2000 --host-timeout 10m'

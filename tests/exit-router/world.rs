@@ -285,27 +285,36 @@ impl World {
         Ok([own.to_owned(), address6(own)?])
     }
 
-    /// The judge of what leaves the box by its uplink.
+    /// The judge of what leaves the box by its uplink. What it may send for itself goes to hosts and
+    /// ports that no peer of these stories ever asks for.
     pub(crate) fn judge(&self) -> Result<Capture> {
         let [internet4, internet6] = internet::OWN;
         let (wireguard, openvpn) = (customer::WIREGUARD_PORT, customer::OPENVPN_PORT);
-        // To a server whose client here is gone, of a datagram that it has sent: the source port of
-        // what an ICMP error quotes.
-        let refused = format!(
-            "(icmp[0] == 3 and icmp[1] == 3 and (icmp[28:2] == {wireguard} or icmp[28:2] == {openvpn}))"
-        );
+        // Where its client is gone the kernel refuses what still comes: to a server, from the port that
+        // what it quotes has come from.
+        let unreachable = "icmp[0] == 3 and icmp[1] == 3";
+        let refused =
+            format!("{unreachable} and (icmp[28:2] == {wireguard} or icmp[28:2] == {openvpn})");
         let mut allowed = format!(
-            "host {} or host {internet4} or host {internet6} or \
-             (host {} and (udp port {wireguard} or udp port {openvpn} or {refused}))",
+            "dst host {} or dst host {internet4} or dst host {internet6} or \
+             (dst host {} and (udp dst port {wireguard} or udp dst port {openvpn} or ({refused})))",
             self.tailnet.address(),
             self.customer.host.address(),
         );
+        // Between the tailnet's members: WireGuard, and that tailscaled is gone.
         for device in [&self.laptop, &self.tablet] {
             let v4 = device.host.address();
-            allowed += &format!(" or host {v4} or host {}", address6(v4)?);
+            allowed += &format!(
+                " or (dst host {v4} and (udp or ({unreachable}))) or \
+                 (dst host {} and (udp or (icmp6 and ip6[40] == 1)))",
+                address6(v4)?
+            );
         }
-        // Tailscale asks the gateway to open a port for it; its own service address is no peer's.
-        allowed += " or udp dst port 5351 or udp dst port 1900 or dst host 100.100.100.100";
+        // Tailscale asks the gateway to open a port for it (net/portmapper).
+        allowed += &format!(
+            " or (dst host {} and (udp dst port 5351 or udp dst port 1900))",
+            self.internet.host().address()
+        );
         // A host is known on the switch by what it sends.
         self.guppy.sh("ping -c 1 -w 60 10.99.0.1")?;
         Capture::of(&self.switch, &self.guppy.mac()?, &allowed)

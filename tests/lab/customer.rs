@@ -77,7 +77,7 @@ impl Customer {
             "{way}
             sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
             ip address add {v4}/32 dev lo
-            ip address add {v6}/128 dev lo
+            ip address add {v6}/128 dev lo nodad
             nft -f - <<'END'
             table inet nat {{ chain out {{
                 type nat hook postrouting priority srcnat

@@ -29,10 +29,11 @@ impl Internet {
     pub fn on(switch: &Switch) -> Result<Self> {
         let host = switch.host()?;
         let shared = address6(host.address())?;
+        // On a loopback device too an address is tentative for a moment, and nobody can listen on it.
         let mut script = format!("ip address add {shared}/64 dev eth0 nodad\n");
         for addresses in [OWN, PEERS, PROBE] {
             let [v4, v6] = addresses;
-            script += &format!("ip address add {v4}/32 dev lo\nip address add {v6}/128 dev lo\n");
+            script += &format!("ip address add {v4}/32 dev lo\nip address add {v6}/128 dev lo nodad\n");
         }
         host.sh(&format!("set -e\n{script}"))?.ok().context("cannot make an internet")?;
         let programs = tailnet::programs()?;
@@ -67,8 +68,8 @@ impl Internet {
     /// Adds further addresses, and serves on them as on the others.
     pub fn serve(&self, addresses: &[&str]) -> Result<()> {
         for address in addresses {
-            let length = if address.contains(':') { 128 } else { 32 };
-            self.host.sh(&format!("ip address add {address}/{length} dev lo"))?.ok()?;
+            let length = if address.contains(':') { "128" } else { "32" };
+            self.host.sh(&format!("ip address add {address}/{length} dev lo nodad"))?.ok()?;
         }
         Ok(())
     }
