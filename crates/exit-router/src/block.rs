@@ -16,6 +16,7 @@ use crate::decide::{self, Action, Input, State};
 use crate::intent::{self, Intent};
 use crate::kernel::Address;
 use crate::profile::INTERFACE_PREFIX;
+use crate::rtnl::Handle;
 use crate::sense::{Evidence, Network, Reading, netlink, nft};
 
 /// What is to be there afterwards.
@@ -46,7 +47,7 @@ pub fn cuts() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let network = match runtime {
         Ok(runtime) => runtime.block_on(async {
-            let handle = netlink::connect().map_err(|error| format!("netlink: {error}"))?;
+            let handle = Handle::connect().map_err(|error| format!("netlink: {error}"))?;
             netlink::read(&handle).await
         }),
         Err(error) => Err(error.to_string()),
@@ -117,7 +118,7 @@ async fn run(want: Want) -> Vec<String> {
     if let Some(wrong) = config.error() {
         warn!(guppy_event = "config-error", "{wrong}");
     }
-    let handle = match netlink::connect() {
+    let handle = match Handle::connect() {
         Ok(handle) => handle,
         Err(error) => return vec![format!("netlink: {error}")],
     };

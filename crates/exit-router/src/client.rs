@@ -19,13 +19,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rtnetlink::Handle;
 use service::signals::{Signal, Signals};
 use tracing::{error, info};
 
 use crate::intent;
 use crate::profile::{self, Kind};
-use crate::sense::netlink;
+use crate::rtnl::Handle;
 use refusals::Refusals;
 use secret::Secrets;
 
@@ -139,7 +138,7 @@ fn arguments(words: &[&str]) -> Option<(String, Places)> {
 async fn remove(name: &str, places: &Places) -> Result<(), Ended> {
     match profile::load(&places.profiles, name) {
         Ok(profile) if profile.kind != Kind::Unit => {
-            let handle = netlink::connect().map_err(|error| Ended::Failed(error.to_string()))?;
+            let handle = Handle::connect().map_err(|error| Ended::Failed(error.to_string()))?;
             tunnel::clear(&handle, &profile.interface(name)).await
         }
         _ => Ok(()),
@@ -153,7 +152,7 @@ async fn run(name: &str, places: Places) -> Result<(), Ended> {
     let profile = profile::load(&places.profiles, name).map_err(Ended::Wrong)?;
     let failed = |error: std::io::Error| Ended::Failed(error.to_string());
     let interface = profile.interface(name);
-    let handle = netlink::connect().map_err(failed)?;
+    let handle = Handle::connect().map_err(failed)?;
     let context = Context {
         name: name.to_owned(),
         interface,

@@ -17,5 +17,6 @@ pub mod prefix;
 pub mod profile;
 pub mod report;
 pub mod round;
+pub mod rtnl;
 pub mod sense;
 pub mod serve;

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rtnetlink::Handle;
 use service::clock::Timer;
 use service::notify::{self, Watchdog};
 use service::signals::{Signal, Signals};
@@ -20,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::act;
 use crate::daemon::Daemon;
 use crate::decide::{Action, Phase};
+use crate::rtnl::Handle;
 use crate::sense::hints::Hints;
 use crate::sense::units::Units;
 use crate::sense::{Evidence, Network, Reading, Unit, netlink, nft, probe};
@@ -85,7 +85,7 @@ impl Round {
         Ok(Self {
             daemon,
             wake,
-            handle: netlink::connect()?,
+            handle: Handle::connect()?,
             routing: Hints::of_routing()?,
             nftables: Hints::of_nftables()?,
             units: units.ok(),

@@ -4,10 +4,9 @@ pub mod netlink;
 pub mod nft;
 pub mod tc;
 
-use rtnetlink::Handle;
-
 use crate::decide::Action;
 use crate::kernel::Link;
+use crate::rtnl::Handle;
 
 /// Performs one action in the kernel; systemd's are not its business, and done.
 ///

@@ -2,50 +2,19 @@
 
 use std::net::IpAddr;
 
-use futures_util::StreamExt;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction as Act, RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::Handle;
 
 use crate::kernel::{GROUP, Link, Route, RouteAction, Rule, RuleAction, TABLE};
 use crate::prefix::{Family, Prefix};
-
-const ADD: u16 = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-const CHANGE: u16 = NLM_F_REQUEST | NLM_F_ACK;
+use crate::rtnl::{self, ADD, CHANGE, Handle, Message, kind};
 
 /// errno(3): what came of a request whose work was done already.
 const ALREADY: [i32; 1] = [17];
 const GONE: [i32; 4] = [2, 3, 19, 99];
-
-async fn request(
-    handle: &Handle,
-    what: &str,
-    message: RouteNetlinkMessage,
-    flags: u16,
-    done: &[i32],
-) -> Result<(), String> {
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = flags;
-    let answers = handle.clone().request(message).map_err(|error| format!("{what}: {error}"))?;
-    let mut answers = std::pin::pin!(answers);
-    while let Some(answer) = answers.next().await {
-        if let NetlinkPayload::Error(error) = answer.payload
-            && !done.contains(&-error.raw_code())
-            && error.raw_code() != 0
-        {
-            return Err(format!("{what}: {}", error.to_io()));
-        }
-    }
-    Ok(())
-}
 
 const fn number(family: Family) -> AddressFamily {
     match family {
@@ -90,8 +59,8 @@ fn rule_message(rule: &Rule) -> RuleMessage {
 /// # Errors
 /// For people: the rule, and what the kernel says.
 pub async fn add_rule(handle: &Handle, rule: &Rule) -> Result<(), String> {
-    let message = RouteNetlinkMessage::NewRule(rule_message(rule));
-    request(handle, &rule.to_string(), message, ADD, &ALREADY).await
+    let message = Message::new(kind::NEWRULE, &rule_message(rule));
+    handle.request(&rule.to_string(), message, ADD, &ALREADY).await
 }
 
 /// Takes one away.
@@ -99,36 +68,40 @@ pub async fn add_rule(handle: &Handle, rule: &Rule) -> Result<(), String> {
 /// # Errors
 /// As those of [`add_rule`].
 pub async fn delete_rule(handle: &Handle, rule: &Rule) -> Result<(), String> {
-    let message = RouteNetlinkMessage::DelRule(rule_message(rule));
-    request(handle, &rule.to_string(), message, CHANGE, &GONE).await
+    let message = Message::new(kind::DELRULE, &rule_message(rule));
+    handle.request(&rule.to_string(), message, CHANGE, &GONE).await
 }
 
-fn route_message(route: &Route) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = number(route.to.family());
-    message.header.destination_prefix_length = route.to.length();
-    message.header.protocol = RouteProtocol::from(route.protocol);
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = match route.action {
-        RouteAction::Device(_) => RouteType::Unicast,
-        RouteAction::Blackhole => RouteType::BlackHole,
-        RouteAction::Unreachable => RouteType::Unreachable,
-        RouteAction::Other(number) => RouteType::from(number),
+fn route_message(kind: u16, route: &Route) -> Message {
+    let header = RouteHeader {
+        address_family: number(route.to.family()),
+        destination_prefix_length: route.to.length(),
+        protocol: RouteProtocol::from(route.protocol),
+        scope: match (kind, route.action, route.to.family()) {
+            // Any scope (fib_table_delete()).
+            (kind::DELROUTE, ..) => RouteScope::NoWhere,
+            (_, RouteAction::Device(_), Family::V4) => RouteScope::Link,
+            _ => RouteScope::Universe,
+        },
+        kind: match route.action {
+            RouteAction::Device(_) => RouteType::Unicast,
+            RouteAction::Blackhole => RouteType::BlackHole,
+            RouteAction::Unreachable => RouteType::Unreachable,
+            RouteAction::Other(number) => RouteType::from(number),
+        },
+        ..RouteHeader::default()
     };
-    let attributes = &mut message.attributes;
-    attributes.push(RouteAttribute::Table(TABLE));
-    attributes.push(RouteAttribute::Priority(route.metric));
+    let mut message = Message::new(kind, &header)
+        .with(rtnl::route::TABLE, &TABLE.to_ne_bytes())
+        .with(rtnl::route::PRIORITY, &route.metric.to_ne_bytes());
     if route.to.length() > 0 {
-        attributes.push(RouteAttribute::Destination(match route.to.address() {
-            IpAddr::V4(v4) => RouteAddress::Inet(v4),
-            IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-        }));
+        message = match route.to.address() {
+            IpAddr::V4(v4) => message.with(rtnl::route::DST, &v4.octets()),
+            IpAddr::V6(v6) => message.with(rtnl::route::DST, &v6.octets()),
+        };
     }
     if let RouteAction::Device(index) = route.action {
-        if route.to.family() == Family::V4 {
-            message.header.scope = RouteScope::Link;
-        }
-        attributes.push(RouteAttribute::Oif(index));
+        message = message.with(rtnl::route::OIF, &index.to_ne_bytes());
     }
     message
 }
@@ -138,8 +111,8 @@ fn route_message(route: &Route) -> RouteMessage {
 /// # Errors
 /// For people: the route, and what the kernel says.
 pub async fn add_route(handle: &Handle, route: &Route) -> Result<(), String> {
-    let message = RouteNetlinkMessage::NewRoute(route_message(route));
-    request(handle, &route.text(&[]), message, ADD, &ALREADY).await
+    let message = route_message(kind::NEWROUTE, route);
+    handle.request(&route.text(&[]), message, ADD, &ALREADY).await
 }
 
 /// Takes one away.
@@ -147,11 +120,13 @@ pub async fn add_route(handle: &Handle, route: &Route) -> Result<(), String> {
 /// # Errors
 /// As those of [`add_route`].
 pub async fn delete_route(handle: &Handle, route: &Route) -> Result<(), String> {
-    let mut message = route_message(route);
-    // Nowhere: any scope (fib_table_delete()).
-    message.header.scope = RouteScope::NoWhere;
-    let message = RouteNetlinkMessage::DelRoute(message);
-    request(handle, &route.text(&[]), message, CHANGE, &GONE).await
+    let message = route_message(kind::DELROUTE, route);
+    handle.request(&route.text(&[]), message, CHANGE, &GONE).await
+}
+
+fn link_message(kind: u16, index: u32, flags: LinkFlags) -> Message {
+    let header = LinkHeader { index, flags, change_mask: flags, ..LinkHeader::default() };
+    Message::new(kind, &header)
 }
 
 /// Puts an interface into the group of the tunnels.
@@ -159,19 +134,13 @@ pub async fn delete_route(handle: &Handle, route: &Route) -> Result<(), String> 
 /// # Errors
 /// For people: the interface, and what the kernel says.
 pub async fn group(handle: &Handle, link: &Link) -> Result<(), String> {
-    set_link(handle, link.index, &link.name, LinkAttribute::Group(GROUP)).await
+    set_link(handle, link, rtnl::link::GROUP, GROUP).await
 }
 
-async fn set_link(
-    handle: &Handle,
-    index: u32,
-    name: &str,
-    attribute: LinkAttribute,
-) -> Result<(), String> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes.push(attribute);
-    request(handle, name, RouteNetlinkMessage::SetLink(message), CHANGE, &GONE).await
+async fn set_link(handle: &Handle, link: &Link, attribute: u16, value: u32) -> Result<(), String> {
+    let message = link_message(kind::SETLINK, link.index, LinkFlags::empty())
+        .with(attribute, &value.to_ne_bytes());
+    handle.request(&link.name, message, CHANGE, &GONE).await
 }
 
 /// Makes a WireGuard interface, in the group of the tunnels from its first moment.
@@ -179,11 +148,12 @@ async fn set_link(
 /// # Errors
 /// `Ok(false)`: this kernel has no WireGuard. For people: what else it says.
 pub async fn add_wireguard(handle: &Handle, name: &str) -> Result<bool, String> {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    message.attributes.push(LinkAttribute::Group(GROUP));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Wireguard)]));
-    match request(handle, name, RouteNetlinkMessage::NewLink(message), ADD, &ALREADY).await {
+    let what = rtnl::attribute(rtnl::link::INFO_KIND, b"wireguard");
+    let message = link_message(kind::NEWLINK, 0, LinkFlags::empty())
+        .with(rtnl::link::IFNAME, format!("{name}\0").as_bytes())
+        .with(rtnl::link::GROUP, &GROUP.to_ne_bytes())
+        .with(rtnl::link::LINKINFO, &what);
+    match handle.request(name, message, ADD, &ALREADY).await {
         Ok(()) => Ok(true),
         // EOPNOTSUPP, for a kind that no module is there for (rtnl_newlink()).
         Err(why) if why.contains("os error 95") => Ok(false),
@@ -196,9 +166,8 @@ pub async fn add_wireguard(handle: &Handle, name: &str) -> Result<bool, String> 
 /// # Errors
 /// For people: what the kernel says.
 pub async fn delete_link(handle: &Handle, link: &Link) -> Result<(), String> {
-    let mut message = LinkMessage::default();
-    message.header.index = link.index;
-    request(handle, &link.name, RouteNetlinkMessage::DelLink(message), CHANGE, &GONE).await
+    let message = link_message(kind::DELLINK, link.index, LinkFlags::empty());
+    handle.request(&link.name, message, CHANGE, &GONE).await
 }
 
 /// Makes an interface ready: group, MTU in bytes, up.
@@ -210,15 +179,11 @@ pub async fn raise(handle: &Handle, link: &Link, mtu: u32) -> Result<(), String>
         group(handle, link).await?;
     }
     if link.mtu != mtu {
-        set_link(handle, link.index, &link.name, LinkAttribute::Mtu(mtu)).await?;
+        set_link(handle, link, rtnl::link::MTU, mtu).await?;
     }
     if !link.up {
-        let mut message = LinkMessage::default();
-        message.header.index = link.index;
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        let message = RouteNetlinkMessage::SetLink(message);
-        request(handle, &link.name, message, CHANGE, &GONE).await?;
+        let message = link_message(kind::SETLINK, link.index, LinkFlags::Up);
+        handle.request(&link.name, message, CHANGE, &GONE).await?;
     }
     Ok(())
 }
@@ -240,7 +205,7 @@ pub async fn add_address(handle: &Handle, link: &Link, address: IpAddr) -> Resul
     let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
     message.attributes.push(AddressAttribute::Flags(flags));
     let what = format!("address {} on {}", Prefix::host(address), link.name);
-    request(handle, &what, RouteNetlinkMessage::NewAddress(message), ADD, &ALREADY).await
+    handle.request(&what, Message::new(kind::NEWADDR, &message), ADD, &ALREADY).await
 }
 
 /// Takes an address from an interface.
@@ -258,5 +223,5 @@ pub async fn delete_address(
     message.header.index = link.index;
     message.attributes.push(AddressAttribute::Local(address.address));
     let what = format!("address {} on {}", address.address, link.name);
-    request(handle, &what, RouteNetlinkMessage::DelAddress(message), CHANGE, &GONE).await
+    handle.request(&what, Message::new(kind::DELADDR, &message), CHANGE, &GONE).await
 }

@@ -6,12 +6,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rtnetlink::Handle;
 use tracing::{info, warn};
 
 use super::{Ended, address};
 use crate::act::netlink as act;
 use crate::kernel::{GROUP, Link};
+use crate::rtnl::Handle;
 use crate::sense::hints::Hints;
 use crate::sense::{Network, netlink};
 

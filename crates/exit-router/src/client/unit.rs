@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use rtnetlink::Handle;
 use service::signals::Signals;
 
 use super::{Context, Ended, ready, until_stopped};
 use crate::act;
 use crate::kernel::GROUP;
+use crate::rtnl::Handle;
 use crate::sense::hints::Hints;
 use crate::sense::{Network, netlink};
 

@@ -1,38 +1,27 @@
 //! Links, addresses, rules, routes and filters, read anew each time: what netlink says of changes is
 //! incomplete (a link that goes down takes its IPv4 routes with it without a word).
 
-use std::io;
 use std::net::IpAddr;
 
-use futures_util::StreamExt;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::Parseable;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType,
-};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use netlink_packet_route::route::{RouteHeader, RouteType};
 use netlink_packet_route::rule::{RuleAction as Act, RuleAttribute, RuleFlags, RuleMessage};
-use netlink_packet_route::tc::{TcAttribute, TcFilterU32Option, TcHandle, TcMessage, TcOption};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::Handle;
+use netlink_packet_route::tc::{TcHandle, TcHeader, TcU32Selector};
 
 use super::Network;
 use crate::kernel::{
     Address, DROP_PREF, Filter, Link, MAIN, PASS_PREF, Route, RouteAction, Rule, RuleAction, TABLE,
 };
 use crate::prefix::{Family, Prefix};
+use crate::rtnl::{self, Handle, Message, kind};
 
-/// A connection to the kernel; its other end is a task of the runtime.
-///
-/// # Errors
-/// Those of socket(2).
-pub fn connect() -> io::Result<Handle> {
-    // Strict: the kernel then filters a dump by table by itself, so that 10,000 routes of main's are
-    // not copied to be thrown away (rtnetlink(7), NETLINK_GET_STRICT_CHK).
-    let (connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
-    tokio::spawn(connection);
-    Ok(handle)
-}
+/// Bytes of the headers that attributes stand behind (linux/rtnetlink.h).
+const LINK_HEADER: usize = 16;
+const ROUTE_HEADER: usize = 12;
+const FILTER_HEADER: usize = 20;
 
 /// Everything, at about one moment.
 ///
@@ -47,9 +36,9 @@ pub async fn read(handle: &Handle) -> Result<Network, String> {
     for family in Family::ALL {
         network.rules.extend(rules(handle, family).await?);
         let own = routes(handle, family, TABLE).await?;
-        network.routes.extend(own.iter().map(|message| route(family, message)));
-        for message in routes(handle, family, MAIN).await? {
-            main_route(&mut network, family, &message);
+        network.routes.extend(own.iter().map(route));
+        for told in routes(handle, family, MAIN).await? {
+            main_route(&mut network, &told);
         }
     }
     network.uplinks.sort_unstable();
@@ -60,69 +49,32 @@ pub async fn read(handle: &Handle) -> Result<Network, String> {
     Ok(network)
 }
 
-async fn dump(
-    handle: &Handle,
-    what: &str,
-    request: RouteNetlinkMessage,
-) -> Result<Vec<RouteNetlinkMessage>, String> {
-    let mut message = NetlinkMessage::from(request);
-    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let failed = |why: String| format!("{what}: {why}");
-    let answers = handle.clone().request(message).map_err(|error| failed(error.to_string()))?;
-    let mut answers = std::pin::pin!(answers);
-    let mut messages = Vec::new();
-    while let Some(answer) = answers.next().await {
-        match answer.payload {
-            NetlinkPayload::InnerMessage(message) => messages.push(message),
-            NetlinkPayload::Error(error) => return Err(failed(error.to_io().to_string())),
-            NetlinkPayload::Overrun(_) => return Err(failed("the kernel lost a part".to_owned())),
-            _ => {}
-        }
-    }
-    Ok(messages)
-}
-
 async fn links(handle: &Handle) -> Result<Vec<Link>, String> {
-    let answers =
-        dump(handle, "links", RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(link(&message)),
-            _ => None,
-        })
-        .collect())
+    let request = Message::new(kind::GETLINK, &LinkHeader::default());
+    let answers = handle.dump("links", request).await?;
+    Ok(answers.iter().filter(|answer| answer.kind == kind::NEWLINK).filter_map(link).collect())
 }
 
-fn link(message: &LinkMessage) -> Link {
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        up: message.header.flags.contains(LinkFlags::Up),
-        mtu: 0,
-        group: 0,
-    };
-    for attribute in &message.attributes {
+fn link(message: &Message) -> Option<Link> {
+    let header = LinkHeader::parse(&message.body).ok()?;
+    let up = header.flags.contains(LinkFlags::Up);
+    let mut link = Link { index: header.index, name: String::new(), up, mtu: 0, group: 0 };
+    for (attribute, value) in message.attributes(LINK_HEADER) {
         match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Group(group) => link.group = *group,
+            rtnl::link::IFNAME => link.name = rtnl::text(value),
+            rtnl::link::MTU => link.mtu = rtnl::number(value),
+            rtnl::link::GROUP => link.group = rtnl::number(value),
             _ => {}
         }
     }
-    link
+    Some(link)
 }
 
 async fn addresses(handle: &Handle) -> Result<Vec<Address>, String> {
-    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let answers = dump(handle, "addresses", request).await?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(message) => address(&message),
-            _ => None,
-        })
-        .collect())
+    let request = Message::new(kind::GETADDR, &AddressMessage::default());
+    let answers = handle.dump("addresses", request).await?;
+    let answers = answers.iter().filter(|answer| answer.kind == kind::NEWADDR);
+    Ok(answers.filter_map(|answer| address(&AddressMessage::parse(&answer.body).ok()?)).collect())
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
@@ -149,13 +101,10 @@ fn address(message: &AddressMessage) -> Option<Address> {
 async fn rules(handle: &Handle, family: Family) -> Result<Vec<Rule>, String> {
     let mut request = RuleMessage::default();
     request.header.family = number(family);
-    let answers = dump(handle, "rules", RouteNetlinkMessage::GetRule(request)).await?;
+    let answers = handle.dump("rules", Message::new(kind::GETRULE, &request)).await?;
+    let answers = answers.iter().filter(|answer| answer.kind == kind::NEWRULE);
     Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRule(message) => Some(rule(family, &message)),
-            _ => None,
-        })
+        .filter_map(|answer| Some(rule(family, &RuleMessage::parse(&answer.body).ok()?)))
         .collect())
 }
 
@@ -207,121 +156,126 @@ fn rule(family: Family, message: &RuleMessage) -> Rule {
     rule
 }
 
-async fn routes(handle: &Handle, family: Family, table: u32) -> Result<Vec<RouteMessage>, String> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = number(family);
-    request.attributes.push(RouteAttribute::Table(table));
-    let answers = match dump(handle, "routes", RouteNetlinkMessage::GetRoute(request)).await {
+/// A route as the kernel tells of it.
+struct Told {
+    to: Prefix,
+    table: u32,
+    route_type: RouteType,
+    protocol: u8,
+    metric: u32,
+    /// One, or those of its hops.
+    devices: Vec<u32>,
+    by_gateway: bool,
+}
+
+async fn routes(handle: &Handle, family: Family, table: u32) -> Result<Vec<Told>, String> {
+    let header = RouteHeader { address_family: number(family), ..RouteHeader::default() };
+    let request =
+        Message::new(kind::GETROUTE, &header).with(rtnl::route::TABLE, &table.to_ne_bytes());
+    let answers = match handle.dump("routes", request).await {
         Ok(answers) => answers,
         // A table that nothing was ever put into (inet_dump_fib(), inet6_dump_fib()).
         Err(why) if why.contains("os error 2") => Vec::new(),
         Err(why) => return Err(why),
     };
+    let answers = answers.iter().filter(|answer| answer.kind == kind::NEWROUTE);
     Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(message) if table_of(&message) == table => Some(message),
-            _ => None,
-        })
+        .filter_map(|answer| told(family, answer))
+        .filter(|told| told.table == table)
         .collect())
 }
 
-fn table_of(message: &RouteMessage) -> u32 {
-    let said = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    said.unwrap_or_else(|| u32::from(message.header.table))
-}
-
-fn route(family: Family, message: &RouteMessage) -> Route {
-    let (mut device, mut metric, mut gateway) = (None, 0, false);
-    for attribute in &message.attributes {
+fn told(family: Family, message: &Message) -> Option<Told> {
+    let header = RouteHeader::parse(&message.body).ok()?;
+    let mut told = Told {
+        to: Prefix::all(family),
+        table: u32::from(header.table),
+        route_type: header.kind,
+        protocol: u8::from(header.protocol),
+        metric: 0,
+        devices: Vec::new(),
+        by_gateway: false,
+    };
+    for (attribute, value) in message.attributes(ROUTE_HEADER) {
         match attribute {
-            RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
-                gateway = true;
+            rtnl::route::DST => {
+                told.to = Prefix::around(address_of(value)?, header.destination_prefix_length);
+            }
+            rtnl::route::TABLE => told.table = rtnl::number(value),
+            rtnl::route::PRIORITY => told.metric = rtnl::number(value),
+            rtnl::route::OIF => told.devices.push(rtnl::number(value)),
+            rtnl::route::GATEWAY | rtnl::route::VIA => told.by_gateway = true,
+            rtnl::route::MULTIPATH => {
+                told.by_gateway = true;
+                told.devices.extend(hops(value));
             }
             _ => {}
         }
     }
-    let action = match (message.header.kind, device) {
-        (RouteType::Unicast, Some(index)) if !gateway => RouteAction::Device(index),
+    Some(told)
+}
+
+fn address_of(value: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
+}
+
+/// The interfaces of a route with several: each hop begins with its length in 2 bytes, flags and
+/// weight in one each, and the index in 4 (struct rtnexthop).
+fn hops(mut value: &[u8]) -> Vec<u32> {
+    let mut devices = Vec::new();
+    while let Some(([low, high, _, _], rest)) = value.split_first_chunk() {
+        devices.extend(rest.first_chunk().map(|index: &[u8; 4]| u32::from_ne_bytes(*index)));
+        let length = usize::from(u16::from_ne_bytes([*low, *high])).next_multiple_of(4);
+        value = value.get(length.max(8)..).unwrap_or_default();
+    }
+    devices
+}
+
+fn route(told: &Told) -> Route {
+    let action = match (told.route_type, told.devices.as_slice()) {
+        (RouteType::Unicast, [index]) if !told.by_gateway => RouteAction::Device(*index),
         (RouteType::BlackHole, _) => RouteAction::Blackhole,
         (RouteType::Unreachable, _) => RouteAction::Unreachable,
         (other, _) => RouteAction::Other(u8::from(other)),
     };
-    Route {
-        to: destination(family, message),
-        metric,
-        action,
-        protocol: u8::from(message.header.protocol),
-    }
+    Route { to: told.to, metric: told.metric, action, protocol: told.protocol }
 }
 
-fn destination(family: Family, message: &RouteMessage) -> Prefix {
-    let length = message.header.destination_prefix_length;
-    let found = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::from(*v4)),
-        RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::from(*v6)),
-        _ => None,
-    });
-    found.map_or_else(|| Prefix::all(family), |address| Prefix::around(address, length))
-}
-
-fn main_route(network: &mut Network, family: Family, message: &RouteMessage) {
-    if message.header.kind != RouteType::Unicast {
+fn main_route(network: &mut Network, told: &Told) {
+    if told.route_type != RouteType::Unicast {
         return;
     }
-    let mut devices = Vec::new();
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => devices.push(*index),
-            RouteAttribute::MultiPath(hops) => {
-                devices.extend(hops.iter().map(|hop: &RouteNextHop| hop.interface_index));
-            }
-            _ => {}
-        }
-    }
-    let to = destination(family, message);
     // A half of everything is a default route in two parts (OpenVPN's def1).
-    if to.length() <= 1 {
-        network.uplinks.extend(devices);
+    if told.to.length() <= 1 {
+        network.uplinks.extend(&told.devices);
     } else {
-        network.networks.extend(devices.into_iter().map(|device| (to, device)));
+        network.networks.extend(told.devices.iter().map(|device| (told.to, *device)));
     }
 }
 
 async fn filters(handle: &Handle, uplink: u32) -> Result<Vec<Filter>, String> {
-    let mut request = TcMessage::default();
-    request.header.index = i32::try_from(uplink).unwrap_or(0);
-    request.header.parent = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
-    let answers = dump(handle, "filters", RouteNetlinkMessage::GetTrafficFilter(request)).await?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewTrafficFilter(message) => filter(uplink, &message),
-            _ => None,
-        })
-        .collect())
+    let header = TcHeader {
+        index: i32::try_from(uplink).unwrap_or(0),
+        parent: TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS },
+        ..TcHeader::default()
+    };
+    let request = Message::new(kind::GETTFILTER, &header);
+    let answers = handle.dump("filters", request).await?;
+    let answers = answers.iter().filter(|answer| answer.kind == kind::NEWTFILTER);
+    Ok(answers.filter_map(|answer| filter(uplink, answer)).collect())
 }
 
 /// One of ours, by its preference. u32's hash tables are listed as filters too, without a selector.
-fn filter(uplink: u32, message: &TcMessage) -> Option<Filter> {
-    let preference = message.header.info >> 16;
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    })?;
+fn filter(uplink: u32, message: &Message) -> Option<Filter> {
+    let preference = TcHeader::parse(&message.body).ok()?.info >> 16;
+    let mut attributes = message.attributes(FILTER_HEADER);
+    let (_, options) = attributes.find(|(attribute, _)| *attribute == rtnl::filter::OPTIONS)?;
     let (mut indev, mut selector) = (None, None);
-    for option in options {
+    for (option, value) in rtnl::attributes(options) {
         match option {
-            TcOption::U32(TcFilterU32Option::Indev(name)) => {
-                let name = String::from_utf8_lossy(name);
-                indev = Some(name.trim_end_matches('\0').to_owned());
-            }
-            TcOption::U32(TcFilterU32Option::Selector(found)) => selector = Some(found),
+            rtnl::filter::U32_INDEV => indev = Some(rtnl::text(value)),
+            rtnl::filter::U32_SELECTOR => selector = TcU32Selector::parse(value).ok(),
             _ => {}
         }
     }

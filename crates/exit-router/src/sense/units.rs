@@ -7,11 +7,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use serde::Serialize;
 use tokio::sync::mpsc::{self, Receiver, Sender, WeakSender};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
+use zbus::{
+    Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant,
+};
 
 use super::Unit;
 
@@ -25,32 +28,8 @@ const SYSTEMD: &str = "org.freedesktop.systemd1";
 type Listed =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn list_units_by_patterns(
-        &self,
-        states: &[&str],
-        patterns: &[&str],
-    ) -> zbus::Result<Vec<Listed>>;
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Service",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Service {
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn status_text(&self) -> zbus::Result<String>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn exec_main_status(&self) -> zbus::Result<i32>;
-}
+const MANAGER: (&str, &str) = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// systemd, and what it says of the clients' units.
 #[derive(Debug)]
@@ -73,7 +52,7 @@ impl Units {
             let jobs = MatchRule::builder()
                 .msg_type(Type::Signal)
                 .sender(SYSTEMD)
-                .interface("org.freedesktop.systemd1.Manager")
+                .interface(MANAGER.1)
                 .member("JobRemoved")
                 .build()?;
             let jobs = MessageStream::for_match_rule(jobs, &bus, None).await?;
@@ -81,7 +60,7 @@ impl Units {
             let (hear, heard) = mpsc::channel(1);
             let hearing = hear.downgrade();
             tokio::spawn(listen(jobs, of_client, hear));
-            ManagerProxy::new(&bus).await?.subscribe().await?;
+            call(&bus, MANAGER, "Subscribe", &()).await?;
             Ok(Self { bus, heard, hearing, watched: None })
         })
         .await
@@ -101,7 +80,7 @@ impl Units {
                 .msg_type(Type::Signal)
                 .sender(SYSTEMD)
                 .path(path_of(&crate::profile::unit(profile)))
-                .interface("org.freedesktop.DBus.Properties")
+                .interface(PROPERTIES)
                 .member("PropertiesChanged")
                 .build()?;
             MessageStream::for_match_rule(rule, &self.bus, None).await
@@ -121,24 +100,31 @@ impl Units {
     /// For people: what systemd says.
     pub async fn read(&self) -> Result<Vec<Unit>, String> {
         within("systemd's units", async {
-            let manager = ManagerProxy::new(&self.bus).await?;
-            let listed = manager.list_units_by_patterns(&[], &["guppy-vpn@*.service"]).await?;
+            let (states, patterns): (&[&str], _) = (&[], &["guppy-vpn@*.service"][..]);
+            let listed =
+                call(&self.bus, MANAGER, "ListUnitsByPatterns", &(states, patterns)).await?;
+            let listed: Vec<Listed> = listed.body().deserialize()?;
             let mut units = Vec::new();
             for (name, _, _, active, _, _, path, ..) in listed {
                 let profile =
                     name.strip_prefix("guppy-vpn@").and_then(|name| name.strip_suffix(".service"));
                 let Some(profile) = profile else { continue };
-                let service = ServiceProxy::builder(&self.bus).path(path).build().await?;
                 units.push(Unit {
                     profile: profile.to_owned(),
                     active,
-                    status: service.status_text().await?,
-                    exit_status: service.exec_main_status().await?,
+                    status: self.property(&path, "StatusText").await?.try_into()?,
+                    exit_status: self.property(&path, "ExecMainStatus").await?.try_into()?,
                 });
             }
             Ok(units)
         })
         .await
+    }
+
+    async fn property(&self, path: &str, name: &str) -> zbus::Result<OwnedVariant> {
+        let asked = ("org.freedesktop.systemd1.Service", name);
+        let answer = call(&self.bus, (path, PROPERTIES), "Get", &asked).await?;
+        answer.body().deserialize()
     }
 
     /// Queues the start of a profile's client.
@@ -148,7 +134,7 @@ impl Units {
     pub async fn start(&self, profile: &str) -> Result<(), String> {
         let unit = crate::profile::unit(profile);
         within(&format!("start of {unit}"), async {
-            ManagerProxy::new(&self.bus).await?.start_unit(&unit, "replace").await.map(drop)
+            call(&self.bus, MANAGER, "StartUnit", &(unit.as_str(), "replace")).await.map(drop)
         })
         .await
     }
@@ -160,7 +146,7 @@ impl Units {
     pub async fn stop(&self, profile: &str) -> Result<(), String> {
         let unit = crate::profile::unit(profile);
         within(&format!("stop of {unit}"), async {
-            ManagerProxy::new(&self.bus).await?.stop_unit(&unit, "replace").await.map(drop)
+            call(&self.bus, MANAGER, "StopUnit", &(unit.as_str(), "replace")).await.map(drop)
         })
         .await
     }
@@ -200,6 +186,20 @@ fn path_of(unit: &str) -> String {
         };
     }
     path
+}
+
+/// One method of an object's interface. Without zbus's proxies, which bring a cache of properties and
+/// a stream of their changes for every object.
+async fn call<B>(
+    bus: &Connection,
+    (path, interface): (&str, &str),
+    method: &str,
+    body: &B,
+) -> zbus::Result<Message>
+where
+    B: Serialize + DynamicType,
+{
+    bus.call_method(Some(SYSTEMD), path, Some(interface), method, body).await
 }
 
 async fn within<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T, String> {

@@ -12,6 +12,7 @@ use exit_router::config::Config;
 use exit_router::decide::{Action, Decision, Input, State, decide};
 use exit_router::intent::Intent;
 use exit_router::profile::Profile;
+use exit_router::rtnl::Handle;
 use exit_router::sense::{Evidence, Reading, netlink, nft};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use service::clock::Clock;
@@ -156,7 +157,7 @@ impl World {
 
     /// Reads, decides and performs, until nothing is left to do.
     pub(crate) async fn converge(&mut self) -> Decision {
-        let handle = netlink::connect().unwrap();
+        let handle = Handle::connect().unwrap();
         for _ in 0..6 {
             let decision = self.decide(&handle).await;
             self.state = decision.state.clone();
@@ -176,7 +177,7 @@ impl World {
         panic!("it does not converge: {:#?}", self.decide(&handle).await.actions);
     }
 
-    async fn decide(&self, handle: &rtnetlink::Handle) -> Decision {
+    async fn decide(&self, handle: &Handle) -> Decision {
         let evidence = Evidence {
             network: Reading::Known(netlink::read(handle).await.unwrap()),
             table: nft::table().await.into(),
