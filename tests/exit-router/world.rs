@@ -112,7 +112,7 @@ impl World {
 
     /// Installs our packages.
     pub(crate) fn install(&self) -> Result<()> {
-        let packages = "guppy-exit-router openvpn wireguard-tools wireguard-go";
+        let packages = "guppy-exit-router openvpn wireguard-tools wireguard-go conntrack";
         self.guppy.apt(&format!("install -y {packages}")).context("cannot install the agent")?;
         self.until("the agent to be ready", |it| {
             Ok(it.guppy.try_sh("systemctl is-active guppy-exit-router.service")?.status == 0)
@@ -310,9 +310,11 @@ impl World {
                 address6(v4)?
             );
         }
-        // Tailscale asks the gateway to open a port for it (net/portmapper).
+        // Tailscale asks the gateway to open a port for it (net/portmapper), and where the way back to a
+        // peer is gone the kernel refuses what tailscaled's own service address has sent there.
         allowed += &format!(
-            " or (dst host {} and (udp dst port 5351 or udp dst port 1900))",
+            " or (dst host {} and (udp dst port 5351 or udp dst port 1900)) or \
+             (dst host 100.100.100.100 and icmp[0] == 3 and icmp[1] == 1)",
             self.internet.host().address()
         );
         // A host is known on the switch by what it sends.

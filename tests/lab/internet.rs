@@ -33,7 +33,8 @@ impl Internet {
         let mut script = format!("ip address add {shared}/64 dev eth0 nodad\n");
         for addresses in [OWN, PEERS, PROBE] {
             let [v4, v6] = addresses;
-            script += &format!("ip address add {v4}/32 dev lo\nip address add {v6}/128 dev lo nodad\n");
+            script +=
+                &format!("ip address add {v4}/32 dev lo\nip address add {v6}/128 dev lo nodad\n");
         }
         host.sh(&format!("set -e\n{script}"))?.ok().context("cannot make an internet")?;
         let programs = tailnet::programs()?;
