@@ -158,12 +158,37 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What makes nft(8) replace the whole table in one transaction (nft -f).
+/// What makes nft(8) replace the whole table in one transaction (nft -f). Its comment tells it from
+/// every other, whoever puts that.
 pub fn render(chains: &[Chain]) -> String {
-    let mut text = format!(
-        "table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\
-         \tcounter blocked {{\n\t}}\n\tcounter hostile {{\n\t}}\n"
-    );
+    let content = content(chains);
+    let mark = mark(&content);
+    format!(
+        "table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\tcomment \"{mark}\"\n\
+         {content}}}\n"
+    )
+}
+
+/// Whether what nft(8) lists was put as this text.
+pub fn is_listing_of(listed: &str, text: &str) -> bool {
+    let comment = |table: &str| {
+        let mut lines = table.lines().map(str::trim);
+        lines.find(|line| line.starts_with("comment ")).map(str::to_owned)
+    };
+    let own = comment(text);
+    own.is_some() && comment(listed) == own
+}
+
+/// FNV-1a, of 64 bits.
+fn mark(content: &str) -> String {
+    let hash = content.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+fn content(chains: &[Chain]) -> String {
+    let mut text = "\tcounter blocked {\n\t}\n\tcounter hostile {\n\t}\n".to_owned();
     for (number, kind) in [(4, "ipv4_addr"), (6, "ipv6_addr")] {
         text.push_str(&format!(
             "\tset peers{number} {{\n\t\ttype {kind}\n\t\tsize 4096\n\t\tflags dynamic,timeout\n\
@@ -182,6 +207,5 @@ pub fn render(chains: &[Chain]) -> String {
         }
         text.push_str("\t}\n");
     }
-    text.push_str("}\n");
     text
 }

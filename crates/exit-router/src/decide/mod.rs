@@ -185,8 +185,9 @@ fn table_action(plan: &Plan, state: &State, listed: Option<&str>) -> Option<Acti
         return listed.map(|_| Action::RemoveTable);
     }
     let text = plan.nft();
-    let holds = matches!((&state.applied, listed),
-        (Some((put, after)), Some(listed)) if *put == text && after == listed);
+    // What was listed after it was put may have been put by somebody else meanwhile.
+    let holds = matches!((&state.applied, listed), (Some((put, after)), Some(listed))
+        if *put == text && after == listed && chains::is_listing_of(listed, &text));
     (!holds).then_some(Action::ReplaceTable(text))
 }
 

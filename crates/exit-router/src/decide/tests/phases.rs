@@ -25,9 +25,14 @@ fn after(mut world: World, decision: &Decision) -> World {
     world.network.rules.extend(plan.rules.clone());
     world.network.routes = plan.routes.clone();
     world.network.filters = plan.filters.clone();
-    world.table = Some("as listed".into());
-    world.state.applied = Some((plan.nft(), "as listed".into()));
+    world.table = Some(listed(&plan.nft()));
+    world.state.applied = Some((plan.nft(), listed(&plan.nft())));
     world
+}
+
+/// As nft(8) lists what was put as this text.
+fn listed(text: &str) -> String {
+    text.replace("\tiifname ", "\t\tiifname ")
 }
 
 #[test]
@@ -65,11 +70,23 @@ fn what_was_taken_away_comes_back_and_what_was_added_goes() {
     flushed.table = None;
     assert_eq!(flushed.decide().actions, [Action::ReplaceTable(plan.nft())]);
     let mut edited = world.clone();
-    edited.table = Some("as somebody has edited it".into());
+    edited.table = Some(listed(&plan.nft()).replace("drop", "accept"));
     assert_eq!(edited.decide().actions, [Action::ReplaceTable(plan.nft())]);
     let mut renewed = world.clone();
     renewed.network.filters[0].indev = None;
     assert!(matches!(renewed.decide().actions.as_slice(), [Action::Filters { .. }]));
+}
+
+#[test]
+fn a_table_that_another_has_put_right_after_ours_is_not_ours() {
+    let world = World::up();
+    let mut world = after(world.clone(), &world.decide());
+    let closed = World::new().decide().plan.unwrap().nft();
+    // As `guppy-exit-router-block.service` does, before ours was listed.
+    world.table = Some(listed(&closed));
+    let ours = world.decide().plan.unwrap().nft();
+    world.state.applied = Some((ours.clone(), listed(&closed)));
+    assert_eq!(world.decide().actions, [Action::ReplaceTable(ours)]);
 }
 
 #[test]
