@@ -59,10 +59,12 @@ fn a_stop_an_upgrade_and_a_purge_do_what_they_say() {
         it.until_egress(&it.customer.addresses()?)?;
         it.guppy.apt("purge -y guppy-exit-router")?;
         ensure!(gone(&it)?, "left by a purge: {}", it.guppy.sh("ip rule; nft list tables")?);
+        // The manual of `guppy vpn` is guppy-cli's.
         let left = it.guppy.sh(
             "find / -xdev \\( -name '*exit-router*' -o -name '*guppy-vpn*' \\) -not -path '/proc/*' \
              -not -path '/sys/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' \
-             -not -path '/var/cache/*' -not -path '/etc/credstore/*' 2>/dev/null",
+             -not -path '/var/cache/*' -not -path '/etc/credstore/*' \
+             -not -path '/usr/share/man/man1/guppy-vpn*' 2>/dev/null",
         )?;
         ensure!(left.is_empty(), "left behind:\n{left}");
         Ok(())
@@ -109,9 +111,11 @@ fn killed_at_each_of_its_actions_the_agent_converges_and_nothing_leaks() {
         let mut judge = it.judge()?;
         let mut traffic = it.traffic()?;
         let both = kinds(&["v4", "v6"]);
-        it.guppy.sh("mkdir -p /run/systemd/system/guppy-exit-router.service.d
-             printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestartSec=0\\n' \
-                 >/run/systemd/system/guppy-exit-router.service.d/test.conf
+        it.guppy.sh("for unit in guppy-exit-router guppy-vpn@; do
+                 mkdir -p /run/systemd/system/$unit.service.d
+                 printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestartSec=0\\n' \
+                     >/run/systemd/system/$unit.service.d/test.conf
+             done
              systemctl daemon-reload")?;
         let mut kills = 0;
         for (name, work) in WORK {
@@ -122,6 +126,9 @@ fn killed_at_each_of_its_actions_the_agent_converges_and_nothing_leaks() {
             }
             let most = if full() { 400 } else { 40 };
             for number in 1..=most {
+                it.until("the tunnel", |it| {
+                    Ok(it.guppy.try_sh("ip link show vpn-acme up")?.stdout.contains("UP"))
+                })?;
                 let killed = kill_at(&it, work, number)?;
                 it.until_converged().with_context(|| format!("{name}: killed at {number}"))?;
                 if !all {

@@ -21,6 +21,8 @@ pub(crate) struct Traffic {
     _program: Spawned,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// The longest of the UDP probe's since [`Self::until_answered`] has last told.
+    silence: Duration,
 }
 
 /// Of one kind in one family.
@@ -38,7 +40,7 @@ impl Traffic {
         let mut program = device.program("traffic", to)?;
         let stdin = program.child.stdin.take().context("no stdin")?;
         let stdout = BufReader::new(program.child.stdout.take().context("no stdout")?);
-        Ok(Self { _program: program, stdin, stdout })
+        Ok(Self { _program: program, stdin, stdout, silence: Duration::ZERO })
     }
 
     /// What there was so far, by family and kind: "v4 tcp".
@@ -53,7 +55,12 @@ impl Traffic {
             answered: number(of, "answered"),
             silence: Duration::from_millis(number(of, "silence_ms")),
         };
-        Ok(told.iter().map(|(kind, of)| (kind.clone(), tally(of))).collect())
+        let told: BTreeMap<_, _> =
+            told.iter().map(|(kind, of)| (kind.clone(), tally(of))).collect();
+        let of_probe = told.iter().filter(|(kind, _)| kind.ends_with(" udp"));
+        self.silence =
+            of_probe.fold(self.silence, |longest, (_, tally)| longest.max(tally.silence));
+        Ok(told)
     }
 
     /// Waits until each of these has been sent again, whatever comes back.
@@ -68,22 +75,13 @@ impl Traffic {
     }
 
     /// Waits until each of these is answered again, and gives the longest silence of the UDP probe
-    /// that has ended by then.
+    /// since the last time.
     pub(crate) fn until_answered(&mut self, kinds: &[String]) -> Result<Duration> {
         let before = self.look()?;
-        let mut silence = Duration::ZERO;
         self.until("answers of each kind", kinds, |kind, now| {
-            if kind.ends_with(" udp") {
-                silence = silence.max(now.silence);
-            }
             now.answered > before.get(kind).copied().unwrap_or_default().answered
         })?;
-        Ok(silence.max(
-            before
-                .iter()
-                .filter(|(kind, _)| kind.ends_with(" udp"))
-                .fold(Duration::ZERO, |most, (_, tally)| most.max(tally.silence)),
-        ))
+        Ok(std::mem::take(&mut self.silence))
     }
 
     fn until(
