@@ -51,14 +51,15 @@ pub(super) async fn run(
     // alone outlive execve(2) of a user who is not root). This process keeps its own.
     rustix::thread::clear_ambient_capability_set()
         .map_err(|error| Ended::Failed(format!("ambient capabilities: {error}")))?;
-    let tunnel = Tunnel::find(handle, interface, options.mtu).await?;
+    let tunnel = Tunnel::find(handle, interface).await?;
     let socket = runtime.join("management");
     let ended = match listen(&socket) {
         Ok(listener) => {
             let config = options.render(interface, &socket, runtime);
             match start(&config).await {
                 Ok(mut child) => {
-                    let work = work(context, &listener, &mut child, &mut login, &tunnel);
+                    let work =
+                        work(context, &listener, options.mtu, &mut child, &mut login, &tunnel);
                     let ended = until_stopped(signals, work).await;
                     end(&mut child).await;
                     ended
@@ -137,6 +138,7 @@ async fn end(child: &mut Child) {
 async fn work(
     context: &Context,
     listener: &UnixListener,
+    mtu: u32,
     child: &mut Child,
     login: &mut Login<'_>,
     tunnel: &Tunnel<'_>,
@@ -150,7 +152,7 @@ async fn work(
         }
     };
     let mut talk = match accepted {
-        Ok((stream, _)) => Talk::new(context, stream),
+        Ok((stream, _)) => Talk::new(context, stream, mtu),
         Err(error) => return Ended::Failed(format!("management socket: {error}")),
     };
     tokio::select! {
@@ -164,16 +166,18 @@ struct Talk<'a> {
     context: &'a Context,
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
+    /// Of the tunnel, in bytes: what the file says, until the server has pushed another.
+    mtu: u32,
     connected: bool,
     /// What it said before it ended.
     fatal: Option<String>,
 }
 
 impl<'a> Talk<'a> {
-    fn new(context: &'a Context, stream: UnixStream) -> Self {
+    fn new(context: &'a Context, stream: UnixStream, mtu: u32) -> Self {
         let (reader, writer) = stream.into_split();
         let lines = BufReader::new(reader).lines();
-        Self { context, lines, writer, connected: false, fatal: None }
+        Self { context, lines, writer, mtu, connected: false, fatal: None }
     }
 
     async fn go_on(&mut self, login: &mut Login<'_>, tunnel: &Tunnel<'_>) -> Ended {
@@ -215,12 +219,16 @@ impl<'a> Talk<'a> {
                     let why = "the server gave no address that could be used";
                     return Err(Ended::Failed(why.to_owned()));
                 }
-                tunnel.raise(&addresses).await?;
+                tunnel.raise(&addresses, self.mtu).await?;
                 refusals.accepted()?;
                 let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
                 let status = format!("connected by OpenVPN, {}", addresses.join(" and "));
                 ready(&self.context.name, &status);
                 self.connected = true;
+                Ok(())
+            }
+            Said::Mtu(mtu) => {
+                self.mtu = mtu;
                 Ok(())
             }
             Said::Reconnecting(why) => {

@@ -22,7 +22,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 pub(super) struct Tunnel<'a> {
     handle: &'a Handle,
     link: Link,
-    mtu: u32,
     /// What it is to have.
     addresses: RefCell<Vec<IpAddr>>,
 }
@@ -53,8 +52,8 @@ pub(super) async fn clear(handle: &Handle, name: &str) -> Result<(), Ended> {
 }
 
 impl<'a> Tunnel<'a> {
-    /// The interface of this name, that was just made, with the MTU that it is to have, in bytes.
-    pub(super) async fn find(handle: &'a Handle, name: &str, mtu: u32) -> Result<Self, Ended> {
+    /// The interface of this name, that was just made.
+    pub(super) async fn find(handle: &'a Handle, name: &str) -> Result<Self, Ended> {
         let network = network(handle).await?;
         let Some(link) = network.link(name).cloned() else {
             return Err(Ended::Failed(format!("the interface {name} was deleted at once")));
@@ -62,14 +61,15 @@ impl<'a> Tunnel<'a> {
         if link.group != GROUP {
             act::group(handle, &link).await.map_err(Ended::Failed)?;
         }
-        Ok(Self { handle, link, mtu, addresses: RefCell::default() })
+        Ok(Self { handle, link, addresses: RefCell::default() })
     }
 
-    /// Up, with these addresses and no others. Said again, it changes what differs.
+    /// Up, with these addresses and no others, and this MTU, in bytes. Said again, it changes what
+    /// differs.
     ///
     /// # Errors
     /// An address is refused ([`address::check`]), or the kernel does not take it.
-    pub(super) async fn raise(&self, addresses: &[IpAddr]) -> Result<(), Ended> {
+    pub(super) async fn raise(&self, addresses: &[IpAddr], mtu: u32) -> Result<(), Ended> {
         let network = network(self.handle).await?;
         for address in addresses {
             // A server that has once pushed such a one is not tried again by itself.
@@ -83,7 +83,8 @@ impl<'a> Tunnel<'a> {
             }
         }
         // Up first: an IPv6 address of an interface that is down goes (addrconf_ifdown()).
-        act::raise(self.handle, &self.link, self.mtu).await.map_err(Ended::Failed)?;
+        let link = network.links.iter().find(|link| link.index == self.link.index);
+        act::raise(self.handle, link.unwrap_or(&self.link), mtu).await.map_err(Ended::Failed)?;
         self.address(addresses).await?;
         self.addresses.replace(addresses.to_vec());
         Ok(())

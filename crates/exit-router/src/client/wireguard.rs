@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, signals: &mut Signals) -> Result<(), 
     if !add_wireguard(handle, interface).await.map_err(Ended::Failed)? {
         program = Some(wireguard_go(interface).await?);
     }
-    let tunnel = Tunnel::find(handle, interface, file.mtu.unwrap_or(MTU)).await?;
+    let tunnel = Tunnel::find(handle, interface).await?;
     let by = if program.is_some() { "wireguard-go" } else { "the kernel's WireGuard" };
     let work = async {
         let carry = async {
@@ -80,7 +80,7 @@ fn read(context: &Context) -> Result<File, Ended> {
 async fn connect(interface: &str, file: &File, tunnel: &Tunnel<'_>) -> Result<(), Ended> {
     let connected = timeout(CONNECT_AT_MOST, async {
         configure(interface, file).await?;
-        tunnel.raise(&file.addresses).await?;
+        tunnel.raise(&file.addresses, file.mtu.unwrap_or(MTU)).await?;
         handshake(interface).await
     });
     connected.await.map_err(|_| {

@@ -72,9 +72,11 @@ fn a_server_gets_the_address_through_and_nothing_else() {
         "setenv-safe X 1",
         "route-gateway 10.8.0.1",
     ];
-    // A server lets nothing through from an address that it has not given out itself.
-    let pool = "ifconfig-pool 10.8.0.6 10.8.0.9 255.255.255.0\nifconfig-ipv6-pool fd00:30::6/64\n";
-    serve(&mut world, &pushed, pool, "p w\\\"#");
+    // A server lets nothing through from an address that it has not given out itself, and pushes the MTU
+    // that it has itself.
+    let more = "ifconfig-pool 10.8.0.6 10.8.0.9 255.255.255.0\nifconfig-ipv6-pool fd00:30::6/64\n\
+                tun-mtu 1380\n";
+    serve(&mut world, &pushed, more, "p w\\\"#");
     config(&world, "");
     world.credential("auth", "anna\np w\\\"#\n");
     let routes = world.sh("ip route; ip -6 route");
@@ -85,7 +87,8 @@ fn a_server_gets_the_address_through_and_nothing_else() {
         addresses.contains("10.8.0.6/32") && addresses.contains("fd00:30::6/128"),
         "{addresses}"
     );
-    assert!(world.sh("ip -o link show group 5310").contains("vpn-acme"));
+    let link = world.sh("ip -o link show group 5310");
+    assert!(link.contains("vpn-acme") && link.contains("mtu 1380"), "{link}");
     world.sh("ping -c 1 -W 60 -I vpn-acme 10.8.0.1");
     let now = world.sh("ip route; ip -6 route");
     let added: Vec<&str> = now.lines().filter(|line| !routes.contains(*line)).collect();

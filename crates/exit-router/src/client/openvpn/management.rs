@@ -3,11 +3,15 @@
 
 use std::net::IpAddr;
 
+use super::options::MTUS;
+
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// It waits to be let go.
     Hold,
+    /// It is about to be connected, with this MTU of the tunnel, in bytes.
+    Mtu(u32),
     /// It is connected, with these addresses for the tunnel.
     Connected(Vec<IpAddr>),
     /// It connects anew; why, in a word of its own.
@@ -39,12 +43,20 @@ pub(super) fn parse(line: &str) -> Said {
     };
     match kind {
         "HOLD" => Said::Hold,
+        "UPDOWN" => environment(rest),
         "STATE" => state(rest),
         "PASSWORD" => password(rest),
         "FATAL" => Said::Fatal(plain(rest)),
         "INFOMSG" if rest.starts_with("CR_TEXT:") => Said::Challenge,
         _ => Said::Other,
     }
+}
+
+/// Of what OpenVPN would tell a script, the tunnel's MTU alone: the file's, or what the server has
+/// pushed in its place.
+fn environment(rest: &str) -> Said {
+    let mtu = rest.strip_prefix("ENV,tun_mtu=").and_then(|mtu| mtu.parse().ok());
+    mtu.filter(|mtu| MTUS.contains(mtu)).map_or(Said::Other, Said::Mtu)
 }
 
 /// Time, name, detail, the tunnel's IPv4 address, the server's address and port, the own address and

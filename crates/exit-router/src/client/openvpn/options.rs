@@ -3,6 +3,7 @@
 //! is ignored by name.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::super::secret::Secret;
@@ -11,6 +12,8 @@ use super::file::Entry;
 
 /// What the tunnel's interface has where the file says nothing (OpenVPN's TUN_MTU_DEFAULT), in bytes.
 const MTU: u32 = 1500;
+/// Those that a tunnel may have, in bytes.
+pub(super) const MTUS: RangeInclusive<u32> = 576..=65_535;
 
 /// The options that are left, and what has to be known of them.
 #[derive(Debug)]
@@ -55,10 +58,11 @@ const PROGRAMS: &str = "auth-user-pass-verify client-connect client-crresponse c
     tls-verify up";
 /// What is accepted of a server's push. Everything else it may say in vain: routes, resolvers,
 /// its own idea of the gateway.
-const PUSHED: [&str; 13] = [
+const PUSHED: [&str; 14] = [
     "ifconfig ",
     "ifconfig-ipv6 ",
     "topology ",
+    "tun-mtu ",
     "ping ",
     "ping-restart ",
     "peer-id ",
@@ -185,7 +189,7 @@ impl Options {
             };
         }
         let (socket, folder) = (socket.display().to_string(), folder.display().to_string());
-        let own: [&[&str]; 20] = [
+        let own: [&[&str]; 21] = [
             &["dev", interface],
             &["dev-type", "tun"],
             // The kernel's OpenVPN would make a device of its own.
@@ -205,6 +209,8 @@ impl Options {
             &["management-client"],
             &["management-hold"],
             &["management-query-passwords"],
+            // It tells of the tunnel's MTU.
+            &["management-up-down"],
             &["tmp-dir", &folder],
             // What it says at 2 and above has the server's words in it.
             &["verb", "1"],
@@ -264,7 +270,7 @@ fn printable(entry: &Entry) -> Result<(), Wrong> {
 
 fn mtu_of(line: usize, word: Option<&str>) -> Result<u32, Wrong> {
     let mtu = word.and_then(|word| word.parse().ok());
-    mtu.filter(|mtu| (576..=65_535).contains(mtu)).ok_or_else(|| {
+    mtu.filter(|mtu| MTUS.contains(mtu)).ok_or_else(|| {
         Wrong::at(line, "tun-mtu is not valid: write a number of bytes from 576 to 65535")
     })
 }

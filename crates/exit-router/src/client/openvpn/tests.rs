@@ -128,6 +128,9 @@ fn lines_of_the_management_socket() {
         (">STATE:1700000000,CONNECTED,SUCCESS,,,,", Said::Connected(Vec::new())),
         (">STATE:1,RECONNECTING,ping-restart,,,,,", Said::Reconnecting("ping-restart".into())),
         (">STATE:1,AUTH,,,,,,", Said::Other),
+        (">UPDOWN:ENV,tun_mtu=1380", Said::Mtu(1380)),
+        (">UPDOWN:ENV,tun_mtu=70000", Said::Other),
+        (">UPDOWN:ENV,trusted_ip=192.0.2.1", Said::Other),
         (">PASSWORD:Need 'Auth' username/password", Said::NeedLogin { challenge: false }),
         (
             ">PASSWORD:Need 'Auth' username/password SC:1,Your code",
@@ -181,7 +184,7 @@ proptest! {
         let Ok(options) = read(&format!("remote x\n{}", lines.join("\n"))) else { return Ok(()) };
         let text = options.render("vpn-a", Path::new("/m"), Path::new("/f"));
         let first = text.lines().position(|line| line == "dev \"vpn-a\"").unwrap();
-        prop_assert_eq!(text.lines().count() - first, 20 + 13 + 1);
+        prop_assert_eq!(text.lines().count() - first, 21 + 14 + 1);
         let mut block = false;
         for line in text.lines().take(first) {
             let name = line.split(' ').next().unwrap();
