@@ -64,7 +64,6 @@ fn foreign(it: &World) -> Result<String> {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn routes_rules_and_switches_of_others_are_survived() {
     scenario(|| {
         let mut it = Watched::new(&[])?;
@@ -134,7 +133,6 @@ fn networkd(it: &mut Watched) -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn docker_and_ufw_are_survived_and_firewalld_is_named() {
     scenario(|| {
         let mut it = Watched::new(&["ufw", "firewalld"])?;
@@ -170,7 +168,6 @@ fn docker_and_ufw_are_survived_and_firewalld_is_named() {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn tailscale_without_a_device_is_refused_aloud() {
     scenario(|| {
         let mut it = World::new(Release::Trixie)?;

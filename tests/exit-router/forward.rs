@@ -13,7 +13,6 @@ const SUBNET: [&str; 2] = ["198.51.100.80", "2001:db8:51::80"];
 const MIRROR: &str = "203.0.113.10";
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn also_forward_keeps_containers_and_a_subnet_and_nothing_else() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;

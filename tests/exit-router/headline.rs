@@ -10,13 +10,11 @@ use crate::traffic::kinds;
 use crate::world::{ACME, LONG, SOON, World, of, url};
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn the_exit_node_reaches_the_customer_by_wireguard() {
     scenario(|| headline(Vpn::WireGuard));
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn the_exit_node_reaches_the_customer_by_openvpn() {
     scenario(|| headline(Vpn::OpenVpn));
 }

@@ -19,13 +19,11 @@ const STEPS: u64 = 150;
 const MANY_STEPS: u64 = 2000;
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn each_disturbance_in_turn_leaks_nothing_by_wireguard() {
     scenario(|| Hunt::begin(Vpn::WireGuard)?.each());
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn each_disturbance_in_turn_leaks_nothing_by_openvpn() {
     scenario(|| Hunt::begin(Vpn::OpenVpn)?.each());
 }
@@ -43,7 +41,6 @@ fn a_random_walk_of_disturbances_leaks_nothing_by_openvpn() {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn whatever_is_left_of_all_layers_closes_again() {
     scenario(|| Hunt::begin(Vpn::WireGuard)?.layers());
 }

@@ -16,7 +16,6 @@ const MTUS: [u32; 3] = [1280, 1340, 1420];
 const FLOWS: usize = 50 * 6;
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn big_downloads_pass_whatever_the_tunnels_mtu() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;
@@ -60,7 +59,6 @@ END")?
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn fifty_peers_flows_and_ten_thousand_rule_events_are_borne() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;

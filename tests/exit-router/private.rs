@@ -8,7 +8,6 @@ use lab::{Release, scenario};
 use crate::world::{ACME, SOON, World, of, url};
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn private_prefixes_are_merged_approved_and_withdrawn() {
     scenario(|| {
         let mut it = World::new(Release::Trixie)?;

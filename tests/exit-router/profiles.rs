@@ -10,7 +10,6 @@ const PATH: &str = "/etc/guppy/vpn.d/acme.toml";
 const PROBE: &str = "probe = { icmp = \"10.200.0.80\" }";
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn a_bad_profile_is_refused_with_file_line_value_and_remedy() {
     scenario(|| {
         let it = World::new(Release::Trixie)?;
@@ -82,7 +81,6 @@ fn refuses(it: &World, kind: &str, config: &str, option: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn two_refusals_of_the_password_park_a_profile() {
     scenario(|| {
         let mut it = World::new(Release::Trixie)?;
@@ -123,7 +121,6 @@ fn secrets_stay(it: &World, secret: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn what_a_hostile_server_pushes_changes_nothing_of_the_boxs_own() {
     scenario(|| {
         let mut it = World::new(Release::Trixie)?;

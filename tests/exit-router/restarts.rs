@@ -18,7 +18,6 @@ const KERNEL: &str = "ip rule; ip -6 rule; ip route show table 5310; ip -6 route
     nft -s list table inet guppy_exit_router | grep -v -e elements -e counter";
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn a_stop_an_upgrade_and_a_purge_do_what_they_say() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;
@@ -104,7 +103,6 @@ const WORK: [(&str, &str); 3] = [
 ];
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn killed_at_each_of_its_actions_the_agent_converges_and_nothing_leaks() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;

@@ -11,7 +11,6 @@ use crate::world::{LONG, World};
 const SSH: &str = "22";
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn a_scan_from_the_customers_server_finds_nothing() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;
