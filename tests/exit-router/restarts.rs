@@ -21,6 +21,10 @@ const KERNEL: &str = "ip rule; ip -6 rule; ip route show table 5310; ip -6 route
 fn a_stop_an_upgrade_and_a_purge_do_what_they_say() {
     scenario(|| {
         let it = World::up(Release::Trixie, Vpn::WireGuard)?;
+        for unit in [UNIT, "guppy-exit-router-block.service"] {
+            // Ten times the score.
+            it.guppy.sh(&format!("systemd-analyze security --no-pager --threshold=15 {unit}"))?;
+        }
         let mut judge = it.judge()?;
         let mut traffic = it.traffic()?;
         let both = kinds(&["v4", "v6"]);
