@@ -13,8 +13,9 @@ use crate::disturbances::{ALL, Disturbance, LAYERS};
 use crate::traffic::{Traffic, kinds};
 use crate::world::{World, of};
 
-/// Steps of a random walk, of each of the two kinds of VPN.
-const STEPS: u64 = 150;
+/// Steps of a random walk, of each of the two kinds of VPN: with the disturbances in turn 300 in every
+/// run.
+const STEPS: u64 = 150 - ALL.len() as u64;
 /// With `--full`.
 const MANY_STEPS: u64 = 2000;
 

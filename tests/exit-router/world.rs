@@ -317,6 +317,9 @@ impl World {
              (dst host 100.100.100.100 and icmp[0] == 3 and icmp[1] == 1)",
             self.internet.host().address()
         );
+        // Where no name resolves, tailscaled asks Tailscale's relays for one (net/dnsfallback).
+        let peers = internet::PEERS.map(|peer| format!("dst host {peer}")).join(" or ");
+        allowed += &format!(" or (tcp dst port 443 and not ({peers}))");
         // A host is known on the switch by what it sends.
         self.guppy.sh("ping -c 1 -w 60 10.99.0.1")?;
         Capture::of(&self.switch, &self.guppy.mac()?, &allowed)
