@@ -75,7 +75,8 @@ impl Hunt {
         ensure!(leaks.is_empty(), "{} leaked {}: {leaks:#?}", what.name, leaks.len());
         let outage = came_back.with_context(|| self.it.story()).context(what.name)?;
         self.outages.push((what.name, outage));
-        Ok(())
+        // A container has two layers, and the next step may take the other one.
+        self.it.until_layers()
     }
 
     fn each(mut self) -> Result<()> {

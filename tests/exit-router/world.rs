@@ -245,6 +245,13 @@ impl World {
         })
     }
 
+    /// Waits until both layers that every kernel has keep peers from the uplink, as the kernel says.
+    pub(crate) fn until_layers(&self) -> Result<()> {
+        let hold = "nft list chain inet guppy_exit_router forward | grep -q tailscale0 &&
+             test $({ ip rule; ip -6 rule; } | grep -c '^53[12]0:.*iif tailscale0 ') = 4";
+        self.until("both layers to be there", |it| Ok(it.guppy.try_sh(hold)?.status == 0))
+    }
+
     /// What the internet sees of the laptop, per family; nothing where no answer comes.
     pub(crate) fn egress(&self) -> Result<[Option<String>; 2]> {
         let [v4, v6] = internet::PEERS.map(|to| self.laptop.get(&url(to), SOON));

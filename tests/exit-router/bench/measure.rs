@@ -15,7 +15,8 @@ const UNIT: &str = "guppy-exit-router.service";
 /// The agent's rules, routes and table, as commands that make them again.
 const DUMP: &str = "
     for family in -4 -6; do
-        ip $family rule save protocol 173 >/tmp/rules$family
+        ip $family rule | sed -n 's/^\\([0-9]*\\):\\t\\(.*\\) proto 173$/rule add pref \\1 \\2 protocol 173/p' \
+            >/tmp/rules$family
         ip $family route save table 5310 >/tmp/routes$family
     done
     nft -s list table inet guppy_exit_router >/tmp/table";
@@ -27,7 +28,7 @@ const FLUSH: &str = "
     nft delete table inet guppy_exit_router";
 const BY_HAND: &str = "
     for family in -4 -6; do
-        ip $family rule restore </tmp/rules$family
+        ip $family -batch /tmp/rules$family
         ip $family route restore </tmp/routes$family
     done
     nft -f /tmp/table";
