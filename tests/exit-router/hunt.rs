@@ -30,13 +30,11 @@ fn each_disturbance_in_turn_leaks_nothing_by_openvpn() {
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn a_random_walk_of_disturbances_leaks_nothing_by_wireguard() {
     scenario(|| Hunt::begin(Vpn::WireGuard)?.walk());
 }
 
 #[test]
-#[ignore = "not yet green in one run of all; --full runs it"]
 fn a_random_walk_of_disturbances_leaks_nothing_by_openvpn() {
     scenario(|| Hunt::begin(Vpn::OpenVpn)?.walk());
 }
