@@ -27,9 +27,24 @@ fn on_a_machine_the_kernels_own_wireguard_reaches_the_customer_over_reboots_and_
     });
 }
 
+/// The uplink leads to the internet from the first moment of a boot on.
+fn lasting_way(it: &World) -> Result<()> {
+    let ([v4, v6], [_, own6]) = (it.internet.gateways()?, it.own_addresses()?);
+    it.guppy
+        .sh(&format!(
+            "file=$(networkctl status eth0 | sed -n 's/.*Network File: *//p')
+             folder=/etc/systemd/network/$(basename \"${{file:?}}\").d
+             mkdir -p $folder
+             printf '[Network]\\nAddress={own6}/64\\nGateway={v4}\\nGateway={v6}\\n' >$folder/way.conf
+             networkctl reload && networkctl reconfigure eth0"
+        ))
+        .map(drop)
+}
+
 fn story(release: Release) -> Result<()> {
     let both = kinds(&["v4", "v6"]);
     let mut it = machine(release)?;
+    lasting_way(&it)?;
     it.raise(Vpn::WireGuard)?;
     it.guppy.sh("test -e /sys/module/wireguard")?;
     ensure!(of(&it.status()?, "/layers/tc") == true, "{:#}", it.status()?);
@@ -40,7 +55,9 @@ fn story(release: Release) -> Result<()> {
         traffic.until_sent(&both)?;
         let leaks = it.leaks(&mut judge)?;
         ensure!(leaks.is_empty(), "{what}: {leaks:#?}");
-        it.until_converged()?;
+        it.until_layers()?;
+        let filter = "tc filter show dev eth0 egress | grep -q tailscale0";
+        it.until("the filter of the uplink", |it| Ok(it.guppy.try_sh(filter)?.status == 0))?;
         traffic.until_answered(&both).map(drop)
     })?;
 
@@ -57,7 +74,6 @@ fn story(release: Release) -> Result<()> {
         let _ = vm.sh(&format!("nohup sh -c '{how}' >/dev/null 2>&1 &"));
         vm.wait_reboot(LONG)?;
         vm.wait_ready(2 * LONG)?;
-        it.guppy.sh(&it.internet.way_for(it.guppy.address())?)?;
         traffic.until_answered(&both)?;
         let leaks = it.leaks(&mut judge)?;
         ensure!(leaks.is_empty(), "over `{how}`: {leaks:#?}");

@@ -319,10 +319,10 @@ impl World {
         }
         // Tailscale asks the gateway to open a port for it (net/portmapper), and where the way back to a
         // peer is gone the kernel refuses what tailscaled's own service address has sent there.
+        let [gateway, _] = self.internet.gateways()?;
         allowed += &format!(
-            " or (dst host {} and (udp dst port 5351 or udp dst port 1900)) or \
-             (dst host 100.100.100.100 and icmp[0] == 3 and icmp[1] == 1)",
-            self.internet.host().address()
+            " or (dst host {gateway} and (udp dst port 5351 or udp dst port 1900)) or \
+             (dst host 100.100.100.100 and icmp[0] == 3 and icmp[1] == 1)"
         );
         // Where no name resolves, tailscaled asks Tailscale's relays for one (net/dnsfallback).
         let peers = internet::PEERS.map(|peer| format!("dst host {peer}")).join(" or ");

@@ -66,6 +66,11 @@ impl Internet {
         ))
     }
 
+    /// Its own addresses of both families: the gateways of whoever is on the same switch.
+    pub fn gateways(&self) -> Result<[String; 2]> {
+        Ok([self.host.address().to_owned(), address6(self.host.address())?])
+    }
+
     /// Adds further addresses, and serves on them as on the others.
     pub fn serve(&self, addresses: &[&str]) -> Result<()> {
         for address in addresses {
