@@ -2,6 +2,7 @@
 //! seen. Everything else is read anew in each look.
 
 mod aside;
+mod errands;
 pub mod hear;
 mod learn;
 mod listing;
@@ -55,8 +56,8 @@ pub struct Keeper {
     intents: Intents,
     agents: BTreeMap<String, Result<Rc<Agent>, String>>,
     learned: BTreeMap<SessionName, Reading<Learned>>,
-    /// Held by whoever changes what was learned, until that is on the disk.
-    writing: Rc<Mutex<()>>,
+    writing: BTreeMap<SessionName, Rc<Mutex<()>>>,
+    errands: errands::Errands,
     heard: BTreeMap<SessionName, Heard>,
     troubles: BTreeMap<SessionName, Trouble>,
     /// The last answers of addresses, and those that are being asked.
@@ -93,7 +94,8 @@ impl Keeper {
             intents: Intents::default(),
             agents: BTreeMap::new(),
             learned: BTreeMap::new(),
-            writing: Rc::default(),
+            writing: BTreeMap::new(),
+            errands: errands::Errands::default(),
             heard: BTreeMap::new(),
             troubles: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -162,6 +164,7 @@ impl Keeper {
         self.learned.retain(|name, _| declared.contains_key(name));
         self.heard.retain(|name, _| declared.contains_key(name));
         self.troubles.retain(|name, _| declared.contains_key(name));
+        self.standings.retain(|name, _| declared.contains_key(name));
         self.problems = problems;
         Ok(())
     }
@@ -179,7 +182,7 @@ impl Keeper {
             };
             let unknown = || Reading::Unknown("nothing was read of it yet".to_owned());
             let learned = self.learned.get(name).cloned().unwrap_or_else(unknown);
-            (name.clone(), Session { wanted, learned })
+            (name.clone(), Session { wanted, learned, under_way: false })
         };
         self.intents.sessions.iter().map(of).collect()
     }
@@ -250,22 +253,21 @@ impl Keeper {
         Some((trouble.why.clone(), trouble.until))
     }
 
-    /// Takes over where sessions stand, and tells what has changed.
-    pub fn stand(&mut self, standings: BTreeMap<SessionName, Standing>) {
-        for (name, standing) in &standings {
-            let before = self.standings.get(name);
-            let same =
-                |before: &&Standing| before.state == standing.state && before.why == standing.why;
-            // One that was stopped before this keeper began is no news.
-            let old = before.is_none() && standing.state == State::Stopped;
-            if before.filter(same).is_none() && !old {
-                info!(
-                    guppy_event = "session",
-                    guppy_reason = standing.why.as_str(),
-                    "{name}: {standing}"
-                );
-            }
+    /// Takes over where a session stands, and tells it if it has changed. What was learned with it is
+    /// on the disk.
+    pub fn stand(&mut self, name: SessionName, standing: Standing) {
+        let before = self.standings.get(&name);
+        let same =
+            |before: &&Standing| before.state == standing.state && before.why == standing.why;
+        // One that was stopped before this keeper began is no news.
+        let old = before.is_none() && standing.state == State::Stopped;
+        if before.filter(same).is_none() && !old {
+            info!(
+                guppy_event = "session",
+                guppy_reason = standing.why.as_str(),
+                "{name}: {standing}"
+            );
         }
-        self.standings = standings;
+        self.standings.insert(name, standing);
     }
 }

@@ -1,10 +1,11 @@
 //! The loop: look, decide, act; once a tick, and sooner when a hook rings or something falls due.
 
 mod background;
+mod errand;
 mod perform;
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use self::errand::{Errand, Hands};
 use crate::act;
 use crate::decide::{self, Action, Decision, Now};
-use crate::keeper::{self, Keeper};
+use crate::keeper::Keeper;
 use crate::learned::Learned;
 use crate::name::SessionName;
-use crate::process::Identity;
 use crate::sense::{Reading, TmuxServer};
 use crate::tmux::TmuxError;
 
@@ -38,17 +39,17 @@ const AMID_LOOK: u32 = 8;
 pub struct Round {
     keeper: Rc<RefCell<Keeper>>,
     wake: Rc<Notify>,
+    /// Rung when there is something to show.
+    news: Rc<Notify>,
+    hands: Hands,
     reload: Rc<Notify>,
     timer: Timer,
     watchdog: Watchdog,
     looked: Instant,
+    /// How long that took.
+    took: Duration,
     woken: bool,
     look_again: Option<Boottime>,
-    /// Shims that were asked to end their agents. Once each: to many programs a second SIGTERM says
-    /// to drop everything.
-    asked: RefCell<BTreeMap<SessionName, Identity>>,
-    /// How many actions were done, in whatever way.
-    done: Rc<Cell<u64>>,
     /// Why the keepers of other users could not be told of starts, if so.
     untold: Option<String>,
     status: String,
@@ -64,17 +65,20 @@ impl Round {
         if let Some(deadline) = watchdog.deadline() {
             keeper.borrow().looker.tmux.within(deadline / CALL);
         }
+        let news = Rc::new(Notify::new());
+        let hands = Hands::new(Rc::clone(&keeper), Rc::clone(&wake), Rc::clone(&news));
         Ok(Self {
             keeper,
             wake,
+            news,
+            hands,
             reload: Rc::default(),
             timer: Timer::new()?,
             watchdog,
             looked: Instant::now(),
+            took: Duration::ZERO,
             woken: false,
             look_again: None,
-            asked: RefCell::default(),
-            done: Rc::default(),
             untold: None,
             status: String::new(),
         })
@@ -108,6 +112,7 @@ impl Round {
                     }
                 }
                 () = self.wake.notified() => self.woken = true,
+                () = self.news.notified() => self.show().await,
                 () = self.reload.notified() => {
                     self.reload();
                     self.look().await;
@@ -119,8 +124,9 @@ impl Round {
 
     fn due(&self) -> Instant {
         let keeper = self.keeper.borrow();
-        let mut due = self.looked + keeper.config.config().tick;
-        let soonest = self.looked + AWAKE_EVERY;
+        // A machine on which looks are slow has other things to do than to look.
+        let soonest = self.looked + AWAKE_EVERY.max(2 * self.took);
+        let mut due = (self.looked + keeper.config.config().tick).max(soonest);
         if self.woken {
             due = soonest;
         }
@@ -130,19 +136,23 @@ impl Round {
         due
     }
 
-    /// Looks. Many sessions, at a tmux or a disk that takes seconds each time, make a look longer
-    /// than the watchdog waits: meanwhile it hears of the loop as long as that gets on.
+    /// Looks. Many sessions, at a tmux that takes seconds each time, make a look longer than the
+    /// watchdog waits: meanwhile it hears of the loop as long as that gets on.
     async fn look(&mut self) {
+        let begin = Instant::now();
+        self.look_with_signs().await;
+        self.took = begin.elapsed();
+    }
+
+    async fn look_with_signs(&mut self) {
         let watchdog = self.watchdog;
         let Some(deadline) = watchdog.deadline() else { return self.look_once().await };
         let tmux = self.keeper.borrow().looker.tmux.clone();
-        let done = Rc::clone(&self.done);
-        let progress = || (tmux.answers(), done.get());
-        let mut seen = progress();
+        let mut seen = tmux.answers();
         let mut look = std::pin::pin!(self.look_once());
         while tokio::time::timeout(deadline / AMID_LOOK, &mut look).await.is_err() {
-            if progress() != seen {
-                seen = progress();
+            if tmux.answers() != seen {
+                seen = tmux.answers();
                 watchdog.ping();
             }
         }
@@ -158,18 +168,18 @@ impl Round {
             return;
         }
         self.keeper.borrow_mut().hear_what_was_left();
-        let (sessions, watched, looker, probes) = {
-            let keeper = self.keeper.borrow();
-            let sessions = keeper.sessions();
-            let watched = keeper.watched(&sessions);
-            (sessions, watched, Rc::clone(&keeper.looker), keeper.probes.clone())
+        let (watched, passed_over, looker, probes) = {
+            let mut keeper = self.keeper.borrow_mut();
+            let passed_over = keeper.pass_over();
+            let watched = keeper.watched(&keeper.sessions());
+            (watched, passed_over, Rc::clone(&keeper.looker), keeper.probes.clone())
         };
         let view = looker.look(&watched, probes).await;
         let (decision, based_on) = {
             let keeper = self.keeper.borrow();
             let now = Now { boot: &looker.boot, at: keeper.clock.now(), wall: Keeper::wall() };
             // What a person or a hook has said meanwhile counts.
-            let sessions = if watched.is_empty() { sessions } else { keeper.sessions() };
+            let sessions = keeper.to_judge(&passed_over);
             let config = keeper.config.config();
             (decide::decide(&sessions, &view.evidence, config, now), keeper.all_learned())
         };
@@ -177,89 +187,49 @@ impl Round {
         self.save(&watched, &view);
         self.keeper.borrow_mut().view = Some(view);
         let wants_start = decision.wants_start;
-        self.act(decision, based_on).await;
+        self.act(decision, &based_on);
         if wants_start {
             self.tell_neighbours();
         }
         self.show().await;
     }
 
-    /// What was decided is done only as long as nobody has changed what it was decided on: each
-    /// action takes its time, and in it a person may have said something else.
-    async fn act(
-        &mut self,
-        decision: Decision,
-        mut based_on: BTreeMap<SessionName, Reading<Learned>>,
-    ) {
+    /// Sends an errand out for each session for which there is something to do.
+    fn act(&mut self, decision: Decision, based_on: &BTreeMap<SessionName, Reading<Learned>>) {
         let Decision { actions, mut standings, look_again, .. } = decision;
         self.look_again = look_again;
-        let mut failed = BTreeSet::new();
+        let hangs = self.keeper.borrow().looker.tmux.hangs();
+        let mut of_sessions: BTreeMap<SessionName, Vec<Action>> = BTreeMap::new();
+        for action in actions {
+            match (action.name().cloned(), action) {
+                (Some(name), action) => of_sessions.entry(name).or_default().push(action),
+                (None, Action::Probe(address)) => self.hands.probe(address),
+                (None, _) => {}
+            }
+        }
         for (name, standing) in &mut standings {
             if let Some((why, until)) = self.keeper.borrow_mut().resting(name) {
-                failed.insert(name.clone());
+                of_sessions.remove(name);
                 standing.why = why;
                 self.look_again = Some(self.look_again.map_or(until, |at| at.min(until)));
             }
         }
-        // A person has said something since: that is for the next look.
-        let knows = |name: &SessionName| self.keeper.borrow().knows(name, based_on.get(name));
-        let before = standings.len();
-        standings.retain(|name, _| knows(name));
-        self.woken |= standings.len() < before;
-        // Before the first action: what they change is listed as it comes, and must not be beside what
-        // the look before this one has said.
-        self.keeper.borrow_mut().stand(standings);
-        for action in actions {
-            if self.keeper.borrow().looker.tmux.hangs() {
-                // What was not seen is not judged, and the others' starts would be counted and none
-                // would come about.
-                self.woken = true;
-                return;
-            }
-            let name = action.name().cloned();
-            if name.as_ref().is_some_and(|name| failed.contains(name)) {
-                continue;
-            }
-            if let Some(name) = &name
-                && !self.keeper.borrow().knows(name, based_on.get(name))
-            {
+        for (name, standing) in standings {
+            let known = based_on.get(&name);
+            if !self.keeper.borrow().knows(&name, known) {
+                // A person has said something since: that is for the next look.
                 self.woken = true;
                 continue;
             }
-            let acted = !matches!(action, Action::Remember(..) | Action::Probe(_));
-            let done = match action {
-                Action::Remember(name, learned) => {
-                    self.remember(name, *learned, &mut based_on).await
+            match of_sessions.remove(&name) {
+                // What was not seen is not judged, and what is begun would not be done.
+                Some(_) if hangs => self.woken = true,
+                Some(actions) => {
+                    self.hands.send_out(Errand { name, known: known.cloned(), actions, standing });
                 }
-                action => self.perform(action).await,
-            };
-            self.done.set(self.done.get() + 1);
-            if let (Err(why), Some(name)) = (done, name) {
-                self.keeper.borrow_mut().trouble(&name, why);
-                failed.insert(name);
-            }
-            if acted {
-                // What it has changed is there to be seen.
-                self.woken = true;
+                None => self.keeper.borrow_mut().stand(name, standing),
             }
         }
-    }
-
-    /// Unless a person has said something since, or says it while an earlier word is being written:
-    /// then what follows is not done either.
-    async fn remember(
-        &mut self,
-        name: SessionName,
-        learned: Learned,
-        based_on: &mut BTreeMap<SessionName, Reading<Learned>>,
-    ) -> Result<(), String> {
-        let (of, before, now) = (name.clone(), based_on.get(&name).cloned(), learned.clone());
-        let change = move |keeper: &Keeper| keeper.knows(&of, before.as_ref()).then_some(now);
-        match keeper::learn(&self.keeper, &name, change).await? {
-            true => drop(based_on.insert(name, Reading::Known(learned))),
-            false => self.woken = true,
-        }
-        Ok(())
     }
 
     /// Lets the keepers of other users know what this one starts.

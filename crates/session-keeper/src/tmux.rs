@@ -13,10 +13,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 /// tmux answers in milliseconds, or something is wrong; but an emulated machine on which twenty agents
 /// start has taken more than 5 s to run its client. The most; see [`Tmux::within`].
 const DEADLINE: Duration = Duration::from_secs(20);
+/// So many clients are asked to do something at a time: the unit lets the keeper have no more than 128
+/// tasks, and each of them is one.
+const AT_ONCE: usize = 8;
 /// What a client may pass of its environment.
 const PASSED: [&str; 6] = ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "TMUX_TMPDIR"];
 
@@ -41,9 +45,9 @@ const INSTALLED: &str = "tmux";
 #[derive(Clone, Debug)]
 pub struct Tmux {
     program: Rc<RefCell<PathBuf>>,
-    /// It has not answered within its time, and nobody has asked anew since: see
-    /// [`Tmux::ask_anew`].
+    /// It has not answered within its time, nor since: see [`Tmux::run_anew`].
     hangs: Rc<Cell<bool>>,
+    turns: Rc<Semaphore>,
     answers: Rc<Cell<u64>>,
     deadline: Rc<Cell<Duration>>,
 }
@@ -58,7 +62,8 @@ impl Tmux {
     fn of(program: PathBuf) -> Self {
         let program = Rc::new(RefCell::new(program));
         let deadline = Rc::new(Cell::new(DEADLINE));
-        Self { program, hangs: Rc::default(), answers: Rc::default(), deadline }
+        let turns = Rc::new(Semaphore::new(AT_ONCE));
+        Self { program, hangs: Rc::default(), turns, answers: Rc::default(), deadline }
     }
 
     /// Each call waits no longer than this from now on, nor longer than [`DEADLINE`].
@@ -66,14 +71,7 @@ impl Tmux {
         self.deadline.set(deadline.min(DEADLINE));
     }
 
-    /// The next call is made, whatever came of the ones before. After one that was not answered the
-    /// others of a look are not made: each of them would wait as long, and with many sessions a look
-    /// would last for a quarter of an hour.
-    pub fn ask_anew(&self) {
-        self.hangs.set(false);
-    }
-
-    /// Whether calls are not made: see [`Tmux::ask_anew`].
+    /// Whether calls are not made: see [`Tmux::run_anew`].
     pub fn hangs(&self) -> bool {
         self.hangs.get()
     }
@@ -117,9 +115,24 @@ impl Tmux {
     /// # Errors
     /// [`TmuxError`]. Commands before the one that failed were done.
     pub async fn run(&self, commands: &[&[&OsStr]]) -> Result<String, TmuxError> {
+        let _turn = self.turns.acquire().await;
         if self.hangs() {
             return Err(TmuxError::Unknown("it has not when it was last asked".to_owned()));
         }
+        self.call(commands).await
+    }
+
+    /// The same, whatever came of the calls before. After one that was not answered the others are not
+    /// made until this one is: each of them would wait as long, and with many sessions a look would
+    /// last for a quarter of an hour.
+    ///
+    /// # Errors
+    /// Those of [`Tmux::run`].
+    pub async fn run_anew(&self, commands: &[&[&OsStr]]) -> Result<String, TmuxError> {
+        self.call(commands).await
+    }
+
+    async fn call(&self, commands: &[&[&OsStr]]) -> Result<String, TmuxError> {
         let mut words: Vec<OsString> = vec!["-N".into(), "-u".into()];
         for (at, command) in commands.iter().enumerate() {
             if at > 0 {
@@ -142,6 +155,7 @@ impl Tmux {
             }
         };
         self.answers.set(self.answers.get() + 1);
+        self.hangs.set(false);
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         match output.status.code() {

@@ -20,7 +20,7 @@ pub use start::{Starter, install_hooks, show};
 pub use sync::{Stamp, save_turn, stamp, sync_in_background};
 pub use worktree::{add, git, recreate};
 
-use crate::beside::beside_the_loop;
+use crate::beside::{CGROUPS, STATE};
 use crate::cgroup::Group;
 use crate::conversation::Conversation;
 use crate::process::Identity;
@@ -33,7 +33,7 @@ const KILLED_WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// In words for the journal.
 pub async fn clear(group: Group) -> Result<(), String> {
-    beside_the_loop(move || group.kill(KILLED_WITHIN).map_err(|error| error.to_string())).await
+    CGROUPS.run(move || group.kill(KILLED_WITHIN).map_err(|error| error.to_string())).await
 }
 
 /// Asks a shim to end its agent: SIGTERM.
@@ -62,7 +62,7 @@ pub async fn rotate(
             .and_then(|()| service::state::write_durably(&path, conversation.as_str().as_bytes()));
         written.map_err(|error| format!("{}: {error}", path.display()))
     };
-    beside_the_loop(write).await?;
+    STATE.run(write).await?;
     signal(shim, Signal::USR1).map_err(|error| format!("its shim {}: {error}", shim.pid))
 }
 

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{Mended, mend};
 use crate::agents::{Agent, words};
-use crate::beside::beside_the_loop;
+use crate::beside::{STATE, TRANSCRIPTS};
 use crate::config;
 use crate::decide::{Standing, Start};
 use crate::intent::Intent;
@@ -40,11 +40,11 @@ pub struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    /// Starts.
+    /// Writes down what its shim needs, and mends what a power cut has left of its transcript.
     ///
     /// # Errors
     /// In words for the journal and for people.
-    pub async fn start(
+    pub async fn prepare(
         &self,
         name: &SessionName,
         intent: &Intent,
@@ -62,19 +62,32 @@ impl Starter<'_> {
         let id = start.conversation.as_ref().filter(|_| start.resume);
         let transcript =
             id.and_then(|id| self.looker.transcript_of(name, agent, &intent.worktree, id));
-        let of = name.clone();
-        let prepare = move || {
+        let write = move || {
             for folder in folders {
                 fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
             }
-            launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            if let Some(transcript) = transcript {
-                make_whole(&of, &transcript);
-            }
+            launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        STATE.run(write).await?;
+        let Some(transcript) = transcript else { return Ok(()) };
+        let of = name.clone();
+        let mend = move || {
+            make_whole(&of, &transcript);
             Ok(())
         };
-        beside_the_loop(prepare).await?;
+        TRANSCRIPTS.run(mend).await
+    }
 
+    /// Starts what was prepared.
+    ///
+    /// # Errors
+    /// In words for the journal and for people.
+    pub async fn start(
+        &self,
+        name: &SessionName,
+        intent: &Intent,
+        start: &Start,
+    ) -> Result<(), String> {
         let worktree = literal(intent.worktree.as_os_str());
         let mut place: Vec<&OsStr> = vec!["-c".as_ref(), &worktree];
         let overrides = overrides();

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use crate::beside::TRANSCRIPTS;
 
 /// The hook of a turn's end comes before the agent has written its answer down (claude 2.1.197: in
 /// 3 of 3 turns, and of a first turn not even the prompt). So the transcript is looked at again
@@ -20,10 +20,6 @@ const PAUSES: [Duration; 7] = [
     Duration::from_millis(1600),
     Duration::from_millis(3200),
 ];
-
-/// So many files are saved at a time: a file system that hangs takes no more threads than that, and
-/// what was learned, on another, can still be written.
-static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// What changes with every word that is added to a file.
 pub type Stamp = (u64, SystemTime);
@@ -41,22 +37,13 @@ pub async fn save_turn(path: PathBuf) {
 
 /// Saves a transcript, and says so where it cannot. Whether it could.
 pub async fn sync_in_background(path: PathBuf) -> bool {
-    // It is never closed.
-    let Ok(_turn) = AT_ONCE.acquire().await else { return false };
-    let saved = tokio::task::spawn_blocking(move || {
-        sync_transcript(&path).map_err(|error| format!("{}: {error}", path.display()))
-    });
-    match saved.await {
-        Ok(Ok(())) => true,
-        Ok(Err(why)) => {
-            tracing::warn!(guppy_event = "not-saved", "a power cut would lose a turn: {why}");
-            false
-        }
-        Err(error) => {
-            tracing::warn!("{error}");
-            false
-        }
+    let save =
+        move || sync_transcript(&path).map_err(|error| format!("{}: {error}", path.display()));
+    let saved = TRANSCRIPTS.run(save).await;
+    if let Err(why) = &saved {
+        tracing::warn!(guppy_event = "not-saved", "a power cut would lose a turn: {why}");
     }
+    saved.is_ok()
 }
 
 /// Saves at once, and after each pause if the file has changed since.

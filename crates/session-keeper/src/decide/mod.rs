@@ -70,6 +70,9 @@ pub struct Session {
     pub wanted: Wanted,
     /// What is known of it; Unknown: its file cannot be read.
     pub learned: Reading<Learned>,
+    /// What an earlier look has ordered for it is being done: it may live, and is not judged by what
+    /// was seen amid that.
+    pub under_way: bool,
 }
 
 /// What to send to an agent that is ready.
@@ -125,7 +128,7 @@ pub enum Action {
 pub struct Decision {
     /// What to do, in this order.
     pub actions: Vec<Action>,
-    /// Where each session stands, for people.
+    /// Where each session that was judged stands, for people.
     pub standings: BTreeMap<SessionName, Standing>,
     /// A session is to be started, now or when its turn has come: the keepers of other users may
     /// know.
@@ -142,7 +145,7 @@ pub fn decide(
     now: Now<'_>,
 ) -> Decision {
     let mut round = Round::new(sessions, evidence, config, now);
-    for (name, session) in sessions {
+    for (name, session) in sessions.iter().filter(|(_, session)| !session.under_way) {
         let standing = match (&session.wanted, &session.learned, evidence.sessions.get(name)) {
             (Wanted::Refused(why), Reading::Known(learned), Some(seen)) => {
                 round.refused(name, why, learned, seen)
@@ -198,7 +201,7 @@ impl<'a> Round<'a> {
             if let Some(begun) = learned.begun.as_ref().filter(|_| learned.judged < learned.start) {
                 last_on.push((begun.server.clone(), begun.at.at, name.clone()));
             }
-            let live = evidence.sessions.get(name).is_some_and(may_live);
+            let live = session.under_way || evidence.sessions.get(name).is_some_and(may_live);
             if let (true, Wanted::Valid(intent, _), Some(id)) =
                 (live, &session.wanted, &learned.conversation)
             {

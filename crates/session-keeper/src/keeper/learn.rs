@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Keeper, aside};
 use crate::agents::{Folders, Places};
-use crate::beside::beside_the_loop;
+use crate::beside::STATE;
 use crate::learned::{self, Learned};
 use crate::name::SessionName;
 use crate::paths::Paths;
@@ -27,17 +27,17 @@ pub async fn learn(
 ) -> Result<bool, String> {
     let (keeper, name) = (Rc::clone(keeper), name.clone());
     let written = tokio::task::spawn_local(async move {
-        let one_at_a_time = Rc::clone(&keeper.borrow().writing);
+        let one_at_a_time = keeper.borrow_mut().writing(&name);
         let _turn = one_at_a_time.lock().await;
         let Some(learned) = change(&keeper.borrow()) else { return Ok(false) };
         let path = learned::path_of(&keeper.borrow().paths().state, &name.file_stem());
         let to_write = learned.clone();
-        beside_the_loop(move || {
+        let write = move || {
             let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
             path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(wrong)?;
             learned::write(&path, &to_write).map_err(wrong)
-        })
-        .await?;
+        };
+        STATE.run(write).await?;
         keeper.borrow_mut().learned.insert(name, Reading::Known(learned));
         Ok(true)
     });
@@ -51,10 +51,10 @@ pub async fn learn(
 pub async fn forget(keeper: &Rc<RefCell<Keeper>>, name: &SessionName) -> Result<(), String> {
     let (keeper, name) = (Rc::clone(keeper), name.clone());
     let forgotten = tokio::task::spawn_local(async move {
-        let one_at_a_time = Rc::clone(&keeper.borrow().writing);
+        let one_at_a_time = keeper.borrow_mut().writing(&name);
         let _turn = one_at_a_time.lock().await;
         let left = Left::of(&keeper.borrow(), &name);
-        beside_the_loop(move || left.remove()).await?;
+        STATE.run(move || left.remove()).await?;
         let mut keeper = keeper.borrow_mut();
         keeper.learned.remove(&name);
         if let Reading::Known(tree) = &keeper.looker.tree

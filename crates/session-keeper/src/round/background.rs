@@ -7,13 +7,14 @@ use std::rc::Rc;
 use tracing::info;
 
 use super::Round;
+use super::errand::Hands;
 use crate::act;
 use crate::intent::Intent;
 use crate::name::SessionName;
 use crate::report::Phase;
 use crate::sense::{Activity, Probe, View, Watched, reach};
 
-impl Round {
+impl Hands {
     /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
     pub(super) fn recreate(&self, name: SessionName, repository: PathBuf, intent: &Intent) {
         let (keeper, wake) = (Rc::clone(&self.keeper), Rc::clone(&self.wake));
@@ -51,7 +52,9 @@ impl Round {
             wake.notify_one();
         });
     }
+}
 
+impl Round {
     /// Saves what agents that rest have written since: those without hooks say nothing of a turn's
     /// end.
     pub(super) fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {

@@ -4,34 +4,23 @@ use std::rc::Rc;
 
 use tracing::info;
 
-use super::Round;
+use super::errand::Hands;
 use crate::act::{self, SendError, Starter};
 use crate::agents::Agent;
-use crate::decide::{Action, Line, Wanted};
+use crate::decide::{Action, Line, Start, Wanted};
 use crate::intent::Intent;
 use crate::keeper::{self, Keeper};
+use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::process::Identity;
 use crate::sense::Reading;
 use crate::serve::activity;
 
-impl Round {
+impl Hands {
     pub(super) async fn perform(&self, action: Action) -> Result<(), String> {
         match action {
-            // It changes what the next ones are based on: see `act`.
-            Action::Remember(..) => Ok(()),
-            Action::Start(name, start) => {
-                let (intent, agent) = self.wanted(&name)?;
-                let (looker, libexec, limits) = {
-                    let keeper = self.keeper.borrow();
-                    let limits = keeper.config.config().limits;
-                    (Rc::clone(&keeper.looker), keeper.libexec.clone(), limits)
-                };
-                let how = if start.resume { "resuming" } else { "starting" };
-                info!(guppy_event = "start", "{name}: {how} {} ({})", intent.agent, start.number);
-                let starter = Starter { looker: &looker, libexec: &libexec, limits };
-                starter.start(&name, &intent, &agent, &start).await
-            }
+            // What follows hangs on what comes of them: see `run`.
+            Action::Remember(..) | Action::Start(..) => Ok(()),
             Action::Clear(name) => {
                 let looker = Rc::clone(&self.keeper.borrow().looker);
                 let Reading::Known(tree) = &looker.tree else { return Ok(()) };
@@ -86,6 +75,32 @@ impl Round {
                 Ok(())
             }
         }
+    }
+
+    /// Starts; false: nobody was told to, and what it was remembered for is not so.
+    pub(super) async fn start(
+        &self,
+        name: &SessionName,
+        start: &Start,
+        known: Option<&Reading<Learned>>,
+    ) -> Result<bool, String> {
+        let (intent, agent) = self.wanted(name)?;
+        let (looker, libexec, limits) = {
+            let keeper = self.keeper.borrow();
+            let limits = keeper.config.config().limits;
+            (Rc::clone(&keeper.looker), keeper.libexec.clone(), limits)
+        };
+        let starter = Starter { looker: &looker, libexec: &libexec, limits };
+        starter.prepare(name, &intent, &agent, start).await?;
+        let _turn = self.starting.lock().await;
+        // A person may have said stop meanwhile.
+        if looker.tmux.hangs() || !self.keeper.borrow().knows(name, known) {
+            return Ok(false);
+        }
+        let how = if start.resume { "resuming" } else { "starting" };
+        info!(guppy_event = "start", "{name}: {how} {} ({})", intent.agent, start.number);
+        starter.start(name, &intent, start).await?;
+        Ok(true)
     }
 
     async fn send(

@@ -78,15 +78,13 @@ pub(super) async fn read(tmux: &Tmux, tree: &Reading<Tree>, boot: &str) -> Readi
     let words = |words: [&'static str; 3]| words.map(OsStr::new);
     let asked = words(["display-message", "-p", SERVER]);
     let listed = ["list-panes", "-a", "-F", PANE].map(OsStr::new);
-    tmux.ask_anew();
-    let mut said = tmux.run(&[&asked, &listed]).await;
+    let mut said = tmux.run_anew(&[&asked, &listed]).await;
     // A client that was installed since the server's start may not understand it.
     if matches!(said, Err(TmuxError::Refused(_) | TmuxError::Unknown(_)))
         && let Some(pid) = own_server(tree)
         && tmux.follow(pid).await
     {
-        tmux.ask_anew();
-        said = tmux.run(&[&asked, &listed]).await;
+        said = tmux.run_anew(&[&asked, &listed]).await;
     }
     match said {
         Ok(text) => match parse(&text) {

@@ -4,6 +4,7 @@
 
 mod cuts;
 mod disk;
+mod frozen;
 mod hung;
 mod kills;
 mod life;

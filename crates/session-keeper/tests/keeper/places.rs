@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, is_alive, number, text, until};
 
-fn sh(folder: &Path, script: &str) -> String {
+pub(crate) fn sh(folder: &Path, script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{script}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -92,10 +92,10 @@ fn a_worktree_is_made_again_on_its_branch_whatever_that_is_called_by_now() {
 }
 
 /// A mount below a world's folder, for as long as this lives.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
-    fn new(at: PathBuf, options: &[&str]) -> Self {
+    pub(crate) fn new(at: PathBuf, options: &[&str]) -> Self {
         let mounted = Command::new("mount").args(options).arg(&at).status().unwrap();
         assert!(mounted.success(), "mount {options:?}");
         Self(at)
@@ -109,10 +109,10 @@ impl Drop for Mount {
 }
 
 /// A file system that takes no write until it is thawed, as a disk looks that is busy with another's.
-struct Frozen(PathBuf);
+pub(crate) struct Frozen(PathBuf);
 
 impl Frozen {
-    fn new(at: PathBuf) -> Self {
+    pub(crate) fn new(at: PathBuf) -> Self {
         assert!(Command::new("fsfreeze").arg("-f").arg(&at).status().unwrap().success());
         Self(at)
     }
@@ -122,35 +122,6 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
     }
-}
-
-#[test]
-fn a_disk_that_takes_its_time_keeps_nobody_waiting_who_only_asks() {
-    let (world, _mount) = World::prepared(|world| {
-        let disk = world.at("disk");
-        fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
-        sh(Path::new("/"), &format!("mkfs.ext4 -q {}", disk.display()));
-        Mount::new(world.at("state"), &["-o", "loop", disk.to_str().unwrap()])
-    });
-    world.told("a/one", "kelp");
-    let before = world.session("a/one");
-    let frozen = Frozen::new(world.at("state"));
-    std::thread::scope(|scope| {
-        let stop = scope.spawn(|| world.call("Stop", json!({"name": "a/one"})));
-        let tasks = format!("/proc/{}/task", world.keeper.as_ref().unwrap().id());
-        // In the kernel, where nothing wakes it but the disk.
-        until("the write", || {
-            let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat"));
-            let mut tasks = fs::read_dir(&tasks).unwrap().flatten();
-            tasks.any(|task| stat(task).is_ok_and(|stat| stat.contains(") D ")))
-        });
-        let meanwhile = world.session("a/one");
-        assert_eq!(meanwhile.get("pid"), before.get("pid"));
-        assert!(!stop.is_finished(), "it was acknowledged and is not on the disk");
-        drop(frozen);
-        stop.join().unwrap().unwrap();
-    });
-    world.until_state("a/one", "stopped");
 }
 
 #[test]

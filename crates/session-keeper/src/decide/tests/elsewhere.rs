@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{World, name};
+use super::world::{World, id, name};
 use crate::decide::State;
 use crate::intent::OnMissing;
+use crate::learned::{Begun, Server};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -64,4 +65,34 @@ fn a_worktree_beneath_a_mount_that_is_late_is_never_made_again() {
         world.pass(MINUTE);
         assert_eq!((world.starts_of("a/0"), world.state("a/0")), (2, State::Idle));
     }
+}
+
+#[test]
+fn one_for_which_something_is_being_done_counts_and_is_not_judged() {
+    let mut world = World::new("claude", 2);
+    let shared = id(7);
+    for at in ["a/0", "a/1"] {
+        world.place(at).learned.conversation = Some(shared.clone());
+    }
+    // As it will be known: its start has been ordered, and its pane is not there to be seen yet.
+    let (began, server) = (world.moment(), Server { pid: 1, started: 1, boot: world.now().0 });
+    let learned = &mut world.place("a/0").learned;
+    learned.start = 1;
+    learned.begun = Some(Begun { at: began.clone(), server, resumed: false });
+    learned.starts.push(began);
+    world.under_way.insert(name("a/0"));
+    world.pass(HOUR);
+    assert!(!world.standings.contains_key(&name("a/0")));
+    assert_eq!((world.starts_of("a/0"), world.starts_of("a/1")), (0, 0));
+    assert!(world.why("a/1").contains("is that of session a/0"), "{}", world.why("a/1"));
+
+    // Another conversation may begin, when its turn has come.
+    world.place("a/1").learned.conversation = None;
+    let stagger = world.config.starts.stagger;
+    let now = world.moment();
+    world.place("a/0").learned.starts.push(now);
+    world.pass(stagger / 2);
+    assert_eq!(world.starts_of("a/1"), 0);
+    world.pass(stagger);
+    assert_eq!(world.starts_of("a/1"), 1, "{}", world.why("a/1"));
 }

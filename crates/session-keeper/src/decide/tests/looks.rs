@@ -37,13 +37,14 @@ impl World {
                     None => Wanted::Valid(Rc::clone(intent), Rc::clone(&self.agent)),
                 };
                 let learned = Reading::Known(self.places.get(name).unwrap().learned.clone());
-                (name.clone(), Session { wanted, learned })
+                let under_way = self.under_way.contains(name);
+                (name.clone(), Session { wanted, learned, under_way })
             })
             .collect();
         let (boot, wall) = self.now();
         let now = Now { boot: &boot, at: self.now, wall };
         let decision = decide(&sessions, &evidence, &self.config, now);
-        self.standings.clone_from(&decision.standings);
+        self.standings.extend(decision.standings);
         // An answer, and a shim that reports, bring the next look at once.
         let soon = |action: &Action| matches!(action, Action::Probe(_) | Action::Start(..));
         let probed = decision.actions.iter().any(soon);

@@ -72,6 +72,8 @@ pub(super) struct World {
     /// What other users' keepers say.
     pub(super) neighbours: Vec<Starts>,
     pub(super) standings: BTreeMap<SessionName, Standing>,
+    /// Sessions for which something is being done beside the looks.
+    pub(super) under_way: BTreeSet<SessionName>,
     /// All starts of agents, with their moments.
     pub(super) starts: Vec<(SessionName, Boottime)>,
     /// What must never be.
@@ -116,6 +118,7 @@ impl World {
             probes: BTreeMap::new(),
             neighbours: Vec::new(),
             standings: BTreeMap::new(),
+            under_way: BTreeSet::new(),
             starts: Vec::new(),
             wrongs: Vec::new(),
             next: 1,
