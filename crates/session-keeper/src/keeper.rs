@@ -74,8 +74,7 @@ pub struct Keeper {
     pub saved: BTreeMap<PathBuf, Stamp>,
     /// Those that are being saved.
     pub saving: BTreeSet<PathBuf>,
-    /// The server that has our hooks.
-    pub hooked: Option<Server>,
+    hooked: Option<Server>,
     /// The last look.
     pub view: Option<View>,
     problems: Vec<String>,

@@ -249,7 +249,7 @@ impl Round {
         let Reading::Known(TmuxServer::Ours(server)) = server else { return };
         let (looker, libexec) = {
             let keeper = self.keeper.borrow();
-            if keeper.hooked.as_ref() == Some(server) {
+            if keeper.is_hooked_to(server) {
                 return;
             }
             (Rc::clone(&keeper.looker), keeper.libexec.clone())
@@ -260,7 +260,7 @@ impl Round {
             Err(TmuxError::Absent | TmuxError::Unknown(_)) => return,
             Err(error) => tracing::warn!("tmux will not tell of panes that die: {error}"),
         }
-        self.keeper.borrow_mut().hooked = Some(server.clone());
+        self.keeper.borrow_mut().hook_to(server.clone());
     }
 
     /// Brings the options of panes up to date.

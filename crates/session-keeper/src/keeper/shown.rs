@@ -5,11 +5,24 @@ use std::path::PathBuf;
 
 use super::Keeper;
 use crate::decide::{Standing, State};
+use crate::learned::Server;
 use crate::name::SessionName;
 use crate::report::Phase;
 use crate::sense::Reading;
 
 impl Keeper {
+    /// Whether this server has our hooks.
+    pub(crate) fn is_hooked_to(&self, server: &Server) -> bool {
+        self.hooked.as_ref() == Some(server)
+    }
+
+    /// Notes that it has. A new one has none of the options that its predecessor's panes had, and
+    /// gives their numbers to panes of its own.
+    pub(crate) fn hook_to(&mut self, server: Server) {
+        self.hooked = Some(server);
+        self.shown.clear();
+    }
+
     /// The pane of a session's agent, as of the last look.
     pub fn pane(&self, name: &SessionName) -> Option<String> {
         let seen = self.view.as_ref()?.evidence.sessions.get(name)?;
@@ -59,5 +72,76 @@ impl Keeper {
         ];
         let held = [State::Unknown, State::Blocked, State::Parked];
         format!("{} of {all} sessions run, {} are held up", count(&runs), count(&held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+
+    use service::clock::Clock;
+    use service::config::Live;
+
+    use super::*;
+    use crate::paths::Paths;
+    use crate::sense::{Evidence, Looker, Pane, Panes, Seen, TmuxServer, View};
+    use crate::tmux::Tmux;
+
+    fn seen(pane: &str) -> Seen {
+        let pane = Pane { id: pane.to_owned(), pid: 1, dead: false, status: None };
+        Seen {
+            pane: Reading::Known(Some(pane)),
+            populated: Reading::Known(true),
+            report: Reading::Known(None),
+            worktree: Reading::Known(true),
+            unmounted: None,
+            twin: Reading::Known(None),
+            transcript: Reading::Known(None),
+            own: crate::sense::Own::default(),
+            name_taken: false,
+            screen: String::new(),
+            fresh: None,
+        }
+    }
+
+    #[test]
+    fn a_new_server_is_shown_everything_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let paths = Paths { config: at("config"), state: at("state"), socket: at("socket") };
+        let looker = Looker {
+            paths,
+            home: at("home"),
+            shell: "/bin/sh".into(),
+            boot: "boot".to_owned(),
+            tmux: Tmux::default(),
+            tree: Reading::Unknown("none".to_owned()),
+        };
+        let files = service::config::Paths { role: at("r"), file: at("f"), dropins: at("d") };
+        let config = Live::start(files, None);
+        let mut keeper = Keeper::new(Clock::Kernel, config, looker, at("libexec"));
+        let name = SessionName::parse("a/b").unwrap();
+        let evidence = Evidence {
+            server: Reading::Known(TmuxServer::Absent),
+            holders: Reading::Known(Vec::new()),
+            probes: BTreeMap::new(),
+            neighbours: Reading::Known(Vec::new()),
+            sessions: [(name.clone(), seen("%0"))].into(),
+        };
+        let panes = Reading::Known(Panes::absent());
+        keeper.view = Some(View { evidence, panes, reports: BTreeMap::new() });
+        keeper.stand(name.clone(), Standing::unknown("it is a test"));
+        let server = |pid| Server { pid, started: 1, boot: "boot".to_owned() };
+        keeper.hook_to(server(1));
+        let [(_, pane, standing)] = keeper.to_show().try_into().unwrap();
+        keeper.shown.insert(name.clone(), (pane, standing));
+        assert_eq!(keeper.to_show(), []);
+        // Its pane has the same number in the next one.
+        assert!(keeper.is_hooked_to(&server(1)) && !keeper.is_hooked_to(&server(2)));
+        keeper.hook_to(server(2));
+        let [(again, ..)] = keeper.to_show().try_into().unwrap();
+        assert_eq!(again, name);
     }
 }
