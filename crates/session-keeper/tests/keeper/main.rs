@@ -10,6 +10,7 @@ mod kills;
 mod life;
 mod parked;
 mod places;
+mod resumes;
 mod sends;
 mod tracer;
 mod turns;
