@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod cmdline;
 pub mod config;
 pub mod journal;
 pub mod notify;

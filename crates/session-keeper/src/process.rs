@@ -25,11 +25,7 @@ impl Identity {
     /// Those of reading /proc/PID/stat: `NotFound` when nobody has.
     pub fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The second field is the name in brackets, and may hold brackets and spaces itself.
-        let start_time = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(19))
-            .and_then(|field| field.parse().ok())
+        let start_time = start_time(&stat)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in stat"))?;
         Ok(Self { pid, start_time })
     }
@@ -71,6 +67,12 @@ impl Identity {
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "SIGKILL does not end it"))
     }
+}
+
+/// Field 22 of /proc/PID/stat.
+pub(crate) fn start_time(stat: &str) -> Option<u64> {
+    // The second field is the name in brackets, and may hold brackets and spaces itself.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Waits until the process behind a handle has ended; false when it has not in time.

@@ -11,6 +11,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, openat};
 use rustix::io::{Errno, read};
 use rustix::path::Arg;
+use service::cmdline::{self, MOST_STUCK};
 
 /// Why a reading is Unknown.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,6 +28,17 @@ pub(super) enum Failure {
     /// Anything else, with its remedy.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<cmdline::Error> for Failure {
+    fn from(error: cmdline::Error) -> Self {
+        match error {
+            cmdline::Error::TooMany => {
+                Self::TooMany { limit: MOST_STUCK - 1, what: "processes whose memory is locked" }
+            }
+            error => Self::Other(error.to_string()),
+        }
+    }
 }
 
 impl Failure {

@@ -7,7 +7,6 @@
 mod builds;
 mod cgroups;
 pub mod checks;
-mod cmdline;
 mod commands;
 mod cpu;
 mod disk;

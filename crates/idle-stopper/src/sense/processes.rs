@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use service::cmdline::Reader;
 
 use super::Process;
-use super::cmdline::Reader;
 use super::file::{self, Failure, number};
 
 /// Processes of one scan. A box that has more is beyond what one tick should cost (about 8 µs
@@ -91,6 +91,9 @@ pub(super) fn parse(line: &[u8]) -> Option<Line> {
     }))
 }
 
+/// A command line is read up to here, in bytes: enough for the program, its verb and an IDE's path.
+pub(super) const LONGEST: usize = 4096;
+
 /// /proc, open.
 #[derive(Debug)]
 pub(super) struct Proc {
@@ -101,7 +104,7 @@ pub(super) struct Proc {
 
 impl Proc {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        Self::open_with(path, Rc::default())
+        Self::open_with(path, Rc::new(RefCell::new(Reader::of(LONGEST))))
     }
 
     /// With a reader that remembers from tick to tick.
@@ -138,7 +141,8 @@ impl Proc {
 
     /// The words of a command line; none for a process that is gone.
     pub(super) fn command_line(&self, process: Process) -> Result<Vec<Vec<u8>>, Failure> {
-        self.command_lines.borrow_mut().read(&self.folder, process).map(arguments)
+        let mut reader = self.command_lines.borrow_mut();
+        Ok(arguments(reader.read(&self.folder, process.pid, process.start)?))
     }
 
     /// Whether the path of the process's program, or of the script that its interpreter was given,
@@ -149,7 +153,7 @@ impl Proc {
         parts: &[String],
     ) -> Result<bool, Failure> {
         let mut reader = self.command_lines.borrow_mut();
-        let (program, script) = program(reader.read(&self.folder, process)?);
+        let (program, script) = program(reader.read(&self.folder, process.pid, process.start)?);
         let holds = |part: &[u8]| holds(program, part) || holds(script, part);
         Ok(parts.iter().any(|part| holds(part.as_bytes())))
     }

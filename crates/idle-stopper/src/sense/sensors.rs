@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use service::clock::Clock;
+use service::cmdline::Reader;
 
 use super::builds::Builds;
 use super::cgroups::{Cgroups, Wanted};
-use super::cmdline::Reader;
 use super::commands::Commands;
 use super::file::Failure;
 use super::inhibitors::Inhibitors;
 use super::logind::Logind;
 use super::logins::{Logins, World};
-use super::processes::{Proc, Processes};
+use super::processes::{LONGEST, Proc, Processes};
 use super::tcp::Tcp;
 use super::terminals::Terminals;
 use super::{
@@ -90,7 +90,7 @@ impl Sensors {
             terminals: Terminals::default(),
             commands: Commands::default(),
             builds: Builds::default(),
-            command_lines: Rc::default(),
+            command_lines: Rc::new(RefCell::new(Reader::of(LONGEST))),
             tcp: Tcp::default(),
             inhibitors: Inhibitors::default(),
             logind: Logind::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Case, Round, Standing};
 use crate::intent::OnMissing;
-use crate::sense::{Reading, Starts};
+use crate::sense::{Reading, Starts, Twin};
 
 /// The standing of a session that may not start, and what would open the gate.
 type Shut = Box<(Standing, Option<Action>)>;
@@ -47,12 +47,14 @@ impl Round<'_> {
     /// One process a conversation.
     fn nobody_else(&mut self, case: &Case<'_>) -> Result<(), Shut> {
         match &case.seen.twin {
-            Reading::Known(None) => {}
-            Reading::Known(Some(pid)) => return Err(Box::new((open_in(*pid), None))),
+            Twin::Nobody => {}
+            Twin::Process(pid) => return Err(Box::new((open_in(*pid), None))),
+            Twin::Hidden(why) => return Err(Box::new((Standing::unknown(why.clone()), None))),
             // A person has said start since this look began.
-            Reading::Unknown(why) => {
+            Twin::Unsought => {
                 self.look_at(self.now.at);
-                return Err(Box::new((Standing::unknown(why.clone()), None)));
+                let why = "who is in its conversation was not looked for";
+                return Err(Box::new((Standing::unknown(why), None)));
             }
         }
         let Some(id) = &case.learned.conversation else { return Ok(()) };

@@ -86,8 +86,7 @@ mod tests {
 
     use super::*;
     use crate::paths::Paths;
-    use crate::sense::{Evidence, Looker, Pane, Panes, Seen, TmuxServer, View};
-    use crate::tmux::Tmux;
+    use crate::sense::{Evidence, Looker, Pane, Panes, Seen, TmuxServer, Twin, View};
 
     fn seen(pane: &str) -> Seen {
         let pane = Pane { id: pane.to_owned(), pid: 1, dead: false, status: None };
@@ -97,7 +96,7 @@ mod tests {
             report: Reading::Known(None),
             worktree: Reading::Known(true),
             unmounted: None,
-            twin: Reading::Known(None),
+            twin: Twin::Nobody,
             transcript: Reading::Known(None),
             own: crate::sense::Own::default(),
             name_taken: false,
@@ -111,14 +110,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let paths = Paths { config: at("config"), state: at("state"), socket: at("socket") };
-        let looker = Looker {
-            paths,
-            home: at("home"),
-            shell: "/bin/sh".into(),
-            boot: "boot".to_owned(),
-            tmux: Tmux::default(),
-            tree: Reading::Unknown("none".to_owned()),
-        };
+        let tree = Reading::Unknown("none".to_owned());
+        let looker = Looker::of(paths, at("home"), "/bin/sh".into(), "boot".to_owned(), tree);
         let files = service::config::Paths { role: at("r"), file: at("f"), dropins: at("d") };
         let config = Live::start(files, None);
         let mut keeper = Keeper::new(Clock::Kernel, config, looker, at("libexec"));

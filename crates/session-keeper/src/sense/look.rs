@@ -1,7 +1,7 @@
 //! One look at everything: the server and its panes, and of each declared session its cgroup, its
 //! report, its worktree, its transcript and what its agent says.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::panes::{self, AnyPane, Panes};
-use super::twins::Processes;
+use super::twins::{self, Processes};
 use super::{
-    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, activity, mounts, neighbours,
-    open_file, outcome, registry,
+    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, Twin, activity, mounts,
+    neighbours, open_file, outcome, registry,
 };
+use service::cmdline::Reader;
+
 use crate::agents::{Agent, IdSource, Places, fill};
 use crate::cgroup::Tree;
 use crate::conversation::Conversation;
@@ -55,6 +57,7 @@ pub struct Looker {
     pub tmux: Tmux,
     /// The tree of cgroups.
     pub tree: Reading<Tree>,
+    command_lines: RefCell<Reader>,
 }
 
 /// What was seen, beyond what `decide` needs.
@@ -78,14 +81,20 @@ impl Looker {
         let home = variable("HOME").filter(|home| home.is_absolute()).ok_or("HOME is not set")?;
         let shell = variable("SHELL").filter(|shell| shell.is_absolute());
         let boot = service::clock::boot_id().map_err(|error| format!("boot_id: {error}"))?;
-        Ok(Self {
-            paths,
-            home,
-            shell: shell.unwrap_or_else(|| "/bin/sh".into()),
-            boot,
-            tmux: Tmux::default(),
-            tree: tree(),
-        })
+        let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+        Ok(Self::of(paths, home, shell, boot, tree()))
+    }
+
+    /// For a user with this home, in this boot.
+    pub(crate) fn of(
+        paths: Paths,
+        home: PathBuf,
+        shell: PathBuf,
+        boot: String,
+        tree: Reading<Tree>,
+    ) -> Self {
+        let command_lines = RefCell::new(Reader::of(twins::LONGEST));
+        Self { paths, home, shell, boot, tmux: Tmux::default(), tree, command_lines }
     }
 
     /// Looks. `probes` are the last answers of addresses.
@@ -114,8 +123,13 @@ impl Looker {
             }
             let mut one = self.one(name, session, pane, report, taken).await;
             if wants_start(session, &one) {
-                let processes = processes.get_or_init(Processes::read);
-                one.twin = Reading::Known(self.twin(name, session, processes));
+                let processes = processes.get_or_init(|| {
+                    Processes::read(Path::new("/proc"), &mut self.command_lines.borrow_mut())
+                });
+                one.twin = match processes {
+                    Ok(processes) => self.twin(name, session, processes),
+                    Err(error) => Twin::Hidden(format!("/proc: {error}")),
+                };
             }
             seen.insert(name.clone(), one);
         }
@@ -166,10 +180,8 @@ impl Looker {
             worktree,
             unmounted: missing.then(|| mounts::missing_above(&session.intent.worktree)).flatten(),
             twin: match session.agent.registry.file.is_empty() {
-                true => {
-                    Reading::Unknown("who is in its conversation was not looked for".to_owned())
-                }
-                false => Reading::Known(None),
+                true => Twin::Unsought,
+                false => Twin::Nobody,
             },
             transcript: self.transcript(name, session),
             fresh: fresh(session, &pane),
@@ -180,7 +192,7 @@ impl Looker {
         }
     }
 
-    fn twin(&self, name: &SessionName, session: &Watched, all: &Processes) -> Option<u32> {
+    fn twin(&self, name: &SessionName, session: &Watched, all: &Processes) -> Twin {
         let id = session.learned.conversation.as_ref();
         let places = self.places(name, &session.intent.worktree, id);
         all.twin(name, &session.agent, &self.home, id, places)

@@ -147,9 +147,8 @@ pub struct Seen {
     pub worktree: Reading<bool>,
     /// The mount point above a worktree that is not there: declared, and not mounted.
     pub unmounted: Option<PathBuf>,
-    /// A process that somebody has started by hand in its conversation, where its agent has no
-    /// registry to say so; Unknown: it was not looked for.
-    pub twin: Reading<Option<u32>>,
+    /// Who is in its conversation besides, where its agent has no registry to say so.
+    pub twin: Twin,
     /// Whether the transcript of its conversation is there; None: its agent has none to look for.
     pub transcript: Reading<Option<bool>>,
     /// What its agent says.
@@ -160,6 +159,19 @@ pub struct Seen {
     pub screen: String,
     /// A new id, for a conversation that begins.
     pub fresh: Option<Conversation>,
+}
+
+/// A process that somebody has started by hand in a session's conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Twin {
+    /// It was not looked for.
+    Unsought,
+    /// There is none.
+    Nobody,
+    /// This one.
+    Process(u32),
+    /// There may be one, whose command line cannot be read: why.
+    Hidden(String),
 }
 
 /// A process that is in a conversation, by the registry of its agent.

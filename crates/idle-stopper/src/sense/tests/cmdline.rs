@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::super::cmdline::{MOST_STUCK, Reader};
+use service::cmdline::{MOST_STUCK, Reader};
+
+use super::super::processes::LONGEST;
 use super::super::{RemoteCommand, Sensors};
 use super::{Certain, Fake, Tree, only, read};
 
 const DEADLINE: Duration = Duration::from_millis(700);
 
 fn sensors(tree: &Tree) -> Sensors {
-    tree.sensors().with_command_lines(Reader::within(DEADLINE))
+    tree.sensors().with_command_lines(Reader::within(LONGEST, DEADLINE))
 }
 
 /// A process whose command line nobody can read.
@@ -113,7 +115,7 @@ async fn however_many_hang_only_so_many_threads_do() {
     for pid in 0..40 {
         stuck(&tree, Fake { pid: 100 + pid, parent: 2, comm: "dd", ..Fake::default() });
     }
-    let mut sensors = tree.sensors().with_command_lines(Reader::within(DEADLINE / 20));
+    let mut sensors = tree.sensors().with_command_lines(Reader::within(LONGEST, DEADLINE / 20));
     let begin = Instant::now();
     let found = commands(&mut sensors).await;
     let took = begin.elapsed();
@@ -137,7 +139,7 @@ async fn however_many_are_only_slow_a_tick_waits_no_longer_for_them() {
         stuck(&tree, Fake { pid, parent: 2, comm: "dd", ..Fake::default() });
     }
     let lines: Vec<_> = pids.map(|pid| tree.path(&format!("proc/{pid}/cmdline"))).collect();
-    let mut sensors = tree.sensors().with_command_lines(Reader::within(DEADLINE / 10));
+    let mut sensors = tree.sensors().with_command_lines(Reader::within(LONGEST, DEADLINE / 10));
     let to_be_freed = lines.clone();
     let server = std::thread::spawn(move || {
         let mut asked = None;

@@ -6,6 +6,7 @@ use super::world::{World, id, name};
 use crate::decide::State;
 use crate::intent::OnMissing;
 use crate::learned::{Begun, Server};
+use crate::sense::Twin;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,11 +20,16 @@ fn a_twin_that_no_registry_tells_of_is_waited_for_and_costs_no_start() {
         world.turn("a/0");
         world.pass(MINUTE);
         world.power_cut();
-        world.place("a/0").twin = Some(77);
+        world.place("a/0").twin = Some(Twin::Process(77));
         world.pass(10 * HOUR);
         let seen = (world.starts_of("a/0"), world.state("a/0"));
         assert_eq!(seen, (1, State::Due), "{agent}: {}", world.why("a/0"));
         assert!(world.why("a/0").contains("open in process 77: end that"), "{agent}");
+        // One that cannot be looked at may be one; it is looked at again at the next tick.
+        world.place("a/0").twin = Some(Twin::Hidden("its memory is locked".to_owned()));
+        assert_eq!(world.look(usize::MAX), None);
+        world.pass(HOUR);
+        assert_eq!((world.starts_of("a/0"), world.state("a/0")), (1, State::Unknown));
         world.place("a/0").twin = None;
         world.pass(MINUTE);
         assert_eq!(world.starts_of("a/0"), 2, "{agent}: {}", world.why("a/0"));

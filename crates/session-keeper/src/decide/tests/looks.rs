@@ -10,7 +10,7 @@ use super::super::*;
 use super::world::{World, id};
 use crate::agents::IdSource;
 use crate::learned::Server;
-use crate::sense::{Evidence, Holder, Own, Pane, Reading, Seen, TmuxServer};
+use crate::sense::{Evidence, Holder, Own, Pane, Reading, Seen, TmuxServer, Twin};
 
 impl World {
     /// Looks and acts until the time has passed. Each look is when `decide` asks for it.
@@ -85,7 +85,7 @@ impl World {
                 report: Reading::Known(place.report.clone()),
                 worktree: Reading::Known(place.worktree),
                 unmounted: place.unmounted.clone(),
-                twin: Reading::Known(place.twin),
+                twin: place.twin.clone().unwrap_or(Twin::Nobody),
                 transcript: Reading::Known(transcript),
                 own,
                 name_taken: false,

@@ -9,7 +9,7 @@ use service::clock::Boottime;
 use super::super::*;
 use crate::agents::Folders;
 use crate::learned::Stop;
-use crate::sense::{Activity, Outcome, Probe, Report, Starts};
+use crate::sense::{Activity, Outcome, Probe, Report, Starts, Twin};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
 
@@ -40,7 +40,7 @@ pub(super) struct Place {
     /// A declared mount point above it is not mounted.
     pub(super) unmounted: Option<std::path::PathBuf>,
     /// A process in its conversation that no registry tells of.
-    pub(super) twin: Option<u32>,
+    pub(super) twin: Option<Twin>,
     /// Its agent ends at once with this.
     pub(super) fails: Option<(i32, &'static str)>,
     /// What the agent last was in.

@@ -3,32 +3,47 @@
 //! for pages that a dead network file system or a FUSE server of that very user may owe. Nothing
 //! ends a read(2) that hangs, so it hangs in a thread of its own.
 
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
-
-use super::Process;
-use super::file::{self, Failure};
-
-/// A command line is read up to here: enough for the program, its verb and an IDE's path.
-const LONGEST: usize = 4096;
 
 /// A read takes microseconds.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Threads that may hang at the same time; beyond them nothing is read.
-pub(super) const MOST_STUCK: usize = 8;
+pub const MOST_STUCK: usize = 8;
 
-/// A tick waits no longer than this many deadlines for all of them, far from the watchdog's two
-/// minutes: whoever answers each read just in time holds up nothing either.
+/// A tick waits no longer than this many deadlines for all of them, far from a watchdog's minutes:
+/// whoever answers each read just in time holds up nothing either.
 const MOST_DEADLINES: u32 = 8;
 
 /// The thread makes three system calls; what it does not touch costs nothing.
 const STACK: usize = 64 * 1024;
+
+/// Why a command line could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The read of this process's hangs, now or since an earlier tick.
+    #[error("the command line of process {0} cannot be read: its memory is locked")]
+    Locked(u32),
+    /// So many hang that no other is read.
+    #[error("too many processes whose memory is locked")]
+    TooMany,
+    /// The others took all the time of this tick.
+    #[error("the command line of process {0} was not read: others took all the time there is")]
+    NoTime(u32),
+    /// Nobody can read.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// Nobody reads any more.
+    #[error("the thread that reads command lines has ended")]
+    Ended,
+}
 
 /// One file to read, and where to.
 struct Request {
@@ -47,7 +62,9 @@ struct Worker {
 }
 
 /// Reads command lines, and remembers which of them hang.
-pub(super) struct Reader {
+pub struct Reader {
+    /// A command line is read up to here, in bytes.
+    longest: usize,
     deadline: Duration,
     /// What this tick may still wait.
     left: Duration,
@@ -55,13 +72,7 @@ pub(super) struct Reader {
     worker: Option<Worker>,
     buffer: Vec<u8>,
     /// Reads that nobody waits for any more, and that have not ended.
-    stuck: Vec<(Process, Receiver<Answer>)>,
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Self::within(DEADLINE)
-    }
+    stuck: Vec<((u32, u64), Receiver<Answer>)>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -71,8 +82,15 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(super) const fn within(deadline: Duration) -> Self {
+    /// One that reads command lines up to so many bytes.
+    pub const fn of(longest: usize) -> Self {
+        Self::within(longest, DEADLINE)
+    }
+
+    /// The same, which waits no longer than this for each.
+    pub const fn within(longest: usize, deadline: Duration) -> Self {
         Self {
+            longest,
             deadline,
             left: deadline.saturating_mul(MOST_DEADLINES),
             worker: None,
@@ -82,49 +100,35 @@ impl Reader {
     }
 
     /// A new tick begins, with time of its own.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.left = self.deadline.saturating_mul(MOST_DEADLINES);
     }
 
-    /// The command line of a process, below an open /proc; empty for one that is gone.
+    /// The command line of a process, below an open /proc; empty for one that is gone. `started`: in
+    /// clock ticks since boot, field 22 of /proc/PID/stat (proc_pid_stat(5)), so that a later process
+    /// with the same number is not taken for one that hangs.
     ///
     /// # Errors
     /// The read hangs, now or since an earlier tick; or too many others do, or took too long.
-    pub(super) fn read(
-        &mut self,
-        folder: &Arc<OwnedFd>,
-        process: Process,
-    ) -> Result<&[u8], Failure> {
+    pub fn read(&mut self, folder: &Arc<OwnedFd>, pid: u32, started: u64) -> Result<&[u8], Error> {
         self.stuck.retain(|(_, answers)| matches!(answers.try_recv(), Err(TryRecvError::Empty)));
-        let hangs = || {
-            Failure::Other(format!(
-                "the command line of process {} cannot be read: its memory is locked",
-                process.pid
-            ))
-        };
-        if self.stuck.iter().any(|(stuck, _)| *stuck == process) {
-            return Err(hangs());
+        if self.stuck.iter().any(|(stuck, _)| *stuck == (pid, started)) {
+            return Err(Error::Locked(pid));
         }
         if self.stuck.len() >= MOST_STUCK {
-            return Err(Failure::TooMany {
-                limit: MOST_STUCK - 1,
-                what: "processes whose memory is locked",
-            });
+            return Err(Error::TooMany);
         }
         if self.left.is_zero() {
-            return Err(Failure::Other(format!(
-                "the command line of process {} was not read: others took all the time there is",
-                process.pid
-            )));
+            return Err(Error::NoTime(pid));
         }
         let worker = match self.worker.take() {
             Some(worker) => worker,
             None => Worker::start()?,
         };
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(LONGEST, 0);
-        let request = Request { folder: Arc::clone(folder), pid: process.pid, buffer };
-        worker.ask.send(request).map_err(|_| ended())?;
+        buffer.resize(self.longest, 0);
+        let request = Request { folder: Arc::clone(folder), pid, buffer };
+        worker.ask.send(request).map_err(|_| Error::Ended)?;
         let begin = Instant::now();
         let answer = worker.answers.recv_timeout(self.deadline.min(self.left));
         self.left = self.left.saturating_sub(begin.elapsed());
@@ -135,20 +139,16 @@ impl Reader {
                 Ok(self.buffer.get(..read.unwrap_or(0)).unwrap_or_default())
             }
             Err(RecvTimeoutError::Timeout) => {
-                self.stuck.push((process, worker.answers));
-                Err(hangs())
+                self.stuck.push(((pid, started), worker.answers));
+                Err(Error::Locked(pid))
             }
-            Err(RecvTimeoutError::Disconnected) => Err(ended()),
+            Err(RecvTimeoutError::Disconnected) => Err(Error::Ended),
         }
     }
 }
 
-fn ended() -> Failure {
-    Failure::Other("the thread that reads command lines has ended".to_owned())
-}
-
 impl Worker {
-    fn start() -> Result<Self, Failure> {
+    fn start() -> Result<Self, Error> {
         let (ask, asked) = sync_channel::<Request>(1);
         let (answer, answers) = sync_channel(1);
         let read_all = move || {
@@ -159,11 +159,7 @@ impl Worker {
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("cmdline".to_owned())
-            .stack_size(STACK)
-            .spawn(read_all)
-            .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
+        std::thread::Builder::new().name("cmdline".to_owned()).stack_size(STACK).spawn(read_all)?;
         Ok(Self { ask, answers })
     }
 }
@@ -175,5 +171,7 @@ fn read(folder: &OwnedFd, pid: u32, buffer: &mut [u8]) -> Result<usize, Errno> {
     let written = write!(rest, "{pid}/cmdline").map(|()| rest.len());
     let length = path.len() - written.map_err(|_| Errno::NAMETOOLONG)?;
     let path = path.get(..length).unwrap_or_default();
-    file::read_once(folder.as_fd(), path, buffer).map(<[u8]>::len)
+    let file = openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // The kernel hands it out in one piece.
+    rustix::io::read(&file, buffer)
 }
