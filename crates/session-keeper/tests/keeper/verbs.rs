@@ -1,6 +1,9 @@
 //! What people ask of the keeper.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -152,4 +155,58 @@ fn a_session_that_is_started_again_is_not_listed_as_it_was() {
         world.call("Look", json!({})).unwrap();
         text(&world.session("shop/fix"), "state") == "idle"
     });
+}
+
+/// Calls each of these methods, and prints each answer.
+const CALLER: &str = "import json, socket, sys
+for method in sys.argv[2:]:
+    with socket.socket(socket.AF_UNIX) as keeper:
+        keeper.connect(sys.argv[1])
+        event = {'event': 'Stop', 'session': 'shop/fix', 'start': 1}
+        report = {'name': 'shop/fix', 'start': 1}
+        given = {'name': 'shop/fix', 'text': 'x', 'event': event, 'report': report}
+        wants = {'Send': ['name', 'text'], 'Hook': ['event'], 'Report': ['report']}
+        wants = wants.get(method, [] if method in ('List', 'Look') else ['name'])
+        call = {'method': 'dev.guppy.SessionKeeper.' + method}
+        call['parameters'] = {key: given[key] for key in wants}
+        keeper.sendall(json.dumps(call).encode() + b'\\0')
+        answer = b''
+        while not answer.endswith(b'\\0'):
+            answer += keeper.recv(4096)
+        print(json.loads(answer[:-1]).get('error'))
+";
+
+#[test]
+fn another_user_is_let_in_by_no_socket_and_told_nothing_where_one_does() {
+    let world = World::started();
+    world.told("shop/fix", "whelk");
+    let before = world.session("shop/fix");
+    let methods = ["List", "Look", "Start", "Stop", "Restart", "Forget", "Send", "Hook", "Report"];
+    let call = || {
+        let mut other = Command::new("setpriv");
+        other.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            CALLER,
+        ]);
+        other.arg(world.at("keeper.sock")).args(methods).output().unwrap()
+    };
+    let open = |path: &str, mode| {
+        fs::set_permissions(world.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Its folder lets anybody through here; what is in it does not.
+    open("", 0o755);
+    let refused = call();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("PermissionError"), "{said}");
+    // Whatever the file says, the kernel tells who asks.
+    open("keeper.sock", 0o666);
+    let answers = String::from_utf8(call().stdout).unwrap();
+    assert_eq!(answers, "dev.guppy.SessionKeeper.Refused\n".repeat(methods.len()));
+    let now = world.session("shop/fix");
+    let same = |key: &str| assert_eq!(now.get(key), before.get(key), "{now}");
+    ["pid", "starts", "state", "why"].into_iter().for_each(same);
 }

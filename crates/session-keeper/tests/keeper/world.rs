@@ -19,7 +19,7 @@ use crate::tracer::Tracer;
 mod seen;
 
 /// Nothing here takes so long on the busiest machine, unless it never comes.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/agents.d");
 const AGENT: &str = include_str!("claude.sh");
 const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/agents/scripted");
