@@ -10,8 +10,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -46,8 +45,8 @@ pub fn stopping() {
 fn say(state: &[NotifyState<'_>]) {
     static SYSTEMD: OnceLock<Option<Systemd>> = OnceLock::new();
     let systemd = SYSTEMD.get_or_init(|| {
-        let address = std::env::var_os("NOTIFY_SOCKET")?;
-        address_of(&address).map(|address| Systemd { address, late: OnceLock::new() })
+        let address = address_of(&std::env::var_os("NOTIFY_SOCKET")?)?;
+        Some(Systemd { address, late: Arc::default() })
     });
     let Some(systemd) = systemd else { return };
     let text: String = state.iter().map(|state| format!("{state}\n")).collect();
@@ -68,42 +67,50 @@ fn address_of(socket: &OsStr) -> Option<SocketAddr> {
 /// Who listens.
 struct Systemd {
     address: SocketAddr,
-    /// The way to the thread that waits for it, since its queue was full.
-    late: OnceLock<SyncSender<String>>,
+    /// What waits for room in its queue, and is being said by a thread. None: nothing waits.
+    late: Arc<Mutex<Option<Vec<String>>>>,
 }
 
 impl Systemd {
-    /// Says it, or has it said later.
+    /// Says it, or has it said as soon as there is room: by a thread of its own, and all that comes
+    /// meanwhile too, in order. A unit whose READY=1 was lost would never have started.
     fn tell(&self, text: String) -> io::Result<()> {
-        if let Some(late) = self.late.get() {
-            return late.try_send(text).map_err(io::Error::other);
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = &mut *late {
+            if waiting.len() < WAITING_AT_MOST {
+                waiting.push(text);
+            }
+            return Ok(());
         }
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         match socket.send_to_addr(text.as_bytes(), &self.address) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.tell_later(text),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.set_nonblocking(false)?;
+                let (address, waiting) = (self.address.clone(), Arc::clone(&self.late));
+                let thread = std::thread::Builder::new().name("notify".to_owned());
+                thread.spawn(move || tell_all(&socket, &address, &waiting))?;
+                *late = Some(vec![text]);
+                Ok(())
+            }
+            said => said.map(drop),
         }
-    }
-
-    /// In a thread of its own, and all that comes after it too: a unit whose READY=1 was lost would
-    /// never have started.
-    fn tell_later(&self, text: String) -> io::Result<()> {
-        let (late, waiting) = sync_channel(WAITING_AT_MOST);
-        let address = self.address.clone();
-        let thread = std::thread::Builder::new().name("notify".to_owned());
-        thread.spawn(move || tell_all(&address, &waiting))?;
-        self.late.get_or_init(|| late).try_send(text).map_err(io::Error::other)
     }
 }
 
-fn tell_all(address: &SocketAddr, waiting: &Receiver<String>) {
-    for text in waiting {
-        let said = UnixDatagram::unbound()
-            .and_then(|socket| socket.send_to_addr(text.as_bytes(), address));
-        if let Err(error) = said {
-            tracing::debug!("cannot notify systemd: {error}");
+fn tell_all(socket: &UnixDatagram, address: &SocketAddr, late: &Mutex<Option<Vec<String>>>) {
+    loop {
+        let texts = match &mut *late.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(waiting) if !waiting.is_empty() => std::mem::take(waiting),
+            nothing => {
+                *nothing = None;
+                return;
+            }
+        };
+        for text in texts {
+            if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
+                tracing::debug!("cannot notify systemd: {error}");
+            }
         }
     }
 }
@@ -158,10 +165,10 @@ mod tests {
         let path = folder.path().join("notify");
         let listener = UnixDatagram::bind(&path).unwrap();
         let systemd =
-            Systemd { address: address_of(path.as_os_str()).unwrap(), late: OnceLock::new() };
+            Systemd { address: address_of(path.as_os_str()).unwrap(), late: Arc::default() };
         // Until its queue is full, and beyond.
         let mut told = 0;
-        while systemd.late.get().is_none() {
+        while systemd.late.lock().unwrap().is_none() {
             systemd.tell(format!("{told}\n")).unwrap();
             told += 1;
         }
