@@ -1,0 +1,86 @@
+use super::{BYTES_AT_MOST, Report, quoted};
+use crate::decide::budget::{Amount, Budget};
+use crate::outcome::{RegionOutcome, Stopped, Suspended};
+
+fn budget() -> Budget {
+    let amount = |value| Amount { value, unit: "USD".into() };
+    Budget { spend: amount(203.5), cap: amount(200.0) }
+}
+
+fn stopped(id: impl Into<String>, name: &str) -> Stopped {
+    Stopped { id: id.into(), name: Some(name.into()), hibernated: false }
+}
+
+#[test]
+fn the_message_says_what_was_stopped_what_was_not_and_how_to_undo_it() {
+    let mut here = RegionOutcome::new("eu-west-1");
+    here.stopped =
+        vec![stopped("i-1", "build-1"), Stopped { hibernated: true, ..stopped("i-2", "") }];
+    here.suspended =
+        vec![Suspended { group: "it's mine".into(), processes: vec!["Launch".into()] }];
+    here.lifted = vec!["i-2".into()];
+    here.gone = vec!["i-9".into()];
+    here.costs = vec!["arn:aws:ec2:eu-west-1:1:volume/vol-1".into()];
+    let mut there = RegionOutcome::new("us-east-1");
+    there.leave("i-3", "is a Spot instance");
+    there.costs_unknown = Some("AccessDenied".into());
+    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here, there] };
+    assert_eq!(report.subject(), "guppy: cap of 200.00 USD reached, 2 stopped, 1 NOT");
+    assert_eq!(
+        report.text(),
+        "\
+The month's cost is 203.50 USD: the cap of 200.00 USD (budget guppy) is reached.
+Stopped 2 instances tagged role=devorch in 2 regions; nothing was terminated.
+Gone before they could be stopped: i-9
+
+NOT STOPPED, and goes on costing:
+  us-east-1 i-3: is a Spot instance
+
+To undo it, raise the cap first, or what you start is stopped within 15 minutes:
+just budget-deploy cap=DOLLARS
+aws autoscaling resume-processes --region eu-west-1 --auto-scaling-group-name 'it'\\''s mine' --scaling-processes Launch
+aws ec2 modify-instance-attribute --region eu-west-1 --instance-id i-2 --disable-api-stop
+aws ec2 start-instances --region eu-west-1 --instance-ids i-1 i-2
+
+Stopped:
+  eu-west-1 Auto Scaling group it's mine: Launch
+  eu-west-1 i-1 build-1
+  eu-west-1 i-2  (hibernated)
+
+Tagged too, not touched, and still costing money:
+  arn:aws:ec2:eu-west-1:1:volume/vol-1
+  us-east-1: could not be listed: AccessDenied
+"
+    );
+}
+
+#[test]
+fn a_drill_offers_nothing_to_undo() {
+    let mut here = RegionOutcome::new("eu-west-1");
+    here.stopped = vec![stopped("i-1", "build-1")];
+    let report = Report { name: "guppy", budget: &budget(), drill: true, regions: &[here] };
+    let text = report.text();
+    assert!(text.starts_with("A drill: nothing was stopped."), "{text}");
+    assert!(text.contains("Would be stopped:\n  eu-west-1 i-1 build-1\n"), "{text}");
+    assert!(!text.contains("start-instances"), "{text}");
+}
+
+#[test]
+fn a_message_that_is_too_long_for_sns_keeps_its_beginning() {
+    let mut here = RegionOutcome::new("eu-west-1");
+    here.stopped = (0..9000).map(|number| stopped(format!("i-{number:017}"), "é")).collect();
+    here.leave("i-3", "is a Spot instance");
+    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let text = report.text();
+    assert!(text.len() <= BYTES_AT_MOST, "{}", text.len());
+    assert!(text.contains("i-3: is a Spot instance"));
+    assert!(text.ends_with("the function's log)\n"));
+    assert!(report.subject().len() <= 100);
+}
+
+#[test]
+fn a_name_is_one_word_for_a_shell() {
+    for (name, word) in [("web-1", "web-1"), ("my web", "'my web'"), ("$(x)", "'$(x)'")] {
+        assert_eq!(quoted(name), word);
+    }
+}
