@@ -181,8 +181,16 @@ impl Faults {
 
     /// What moto's listing lacks of the poisoned ones.
     pub(crate) fn listed(&self, mut xml: String) -> String {
-        for (id, poison) in &self.instances {
-            let Some(at) = xml.find(&format!("<instanceId>{id}</instanceId>")) else { continue };
+        const ID: &str = "<instanceId>";
+        let places: Vec<(usize, Poison)> = xml
+            .match_indices(ID)
+            .filter_map(|(at, _)| {
+                let id = xml.get(at + ID.len()..)?.split('<').next()?;
+                self.instances.get(id).map(|poison| (at, *poison))
+            })
+            .collect();
+        // From the end, so that places stay where they are.
+        for (at, poison) in places.into_iter().rev() {
             match poison {
                 Poison::OneTimeSpot => {
                     xml.insert_str(at, "<instanceLifecycle>spot</instanceLifecycle>");
@@ -199,13 +207,13 @@ impl Faults {
                     "<hibernationOptions/>",
                     "<hibernationOptions><configured>true</configured></hibernationOptions>",
                 ),
-                Poison::Pending(left) if *left > 0 => {
-                    let (before, after) = xml.split_at(at);
+                Poison::Pending(left) if left > 0 => {
                     let running = "<code>16</code><name>running<";
-                    xml = format!(
-                        "{before}{}",
-                        after.replacen(running, "<code>0</code><name>pending<", 1)
-                    );
+                    let state = xml.get(at..).and_then(|rest| rest.find(running));
+                    if let Some(start) = state.map(|after| at + after) {
+                        let end = start + running.len();
+                        xml.replace_range(start..end, "<code>0</code><name>pending<");
+                    }
                 }
                 _ => {}
             }
