@@ -89,6 +89,7 @@ impl Faults {
     /// The first instance of a call that AWS would refuse, since it takes all or none.
     pub(crate) fn stop(&mut self, ids: &[String], hibernate: bool, dry: bool) -> Option<Verdict> {
         let refused = |code, text: String| Some(Verdict::Error { status: 400, code, text });
+        let mut broken_off = None;
         for id in ids {
             let Some(poison) = self.instances.get_mut(id) else { continue };
             match poison {
@@ -162,10 +163,8 @@ impl Faults {
                         text: "An internal error has occurred".into(),
                     });
                 }
-                Poison::Truncated(left) if *left > 0 => {
-                    *left -= 1;
-                    return Some(Verdict::Half);
-                }
+                // Only of a call that none of its instances keeps from being carried out.
+                Poison::Truncated(left) if *left > 0 => broken_off = Some(id),
                 Poison::Unhibernatable if hibernate => {
                     return refused(
                         "UnsupportedOperation",
@@ -176,7 +175,10 @@ impl Faults {
                 _ => {}
             }
         }
-        None
+        if let Some(Poison::Truncated(left)) = self.instances.get_mut(broken_off?) {
+            *left -= 1;
+        }
+        Some(Verdict::Half)
     }
 
     /// What moto's listing lacks of the poisoned ones.

@@ -9,6 +9,7 @@
 mod account;
 mod doorbells;
 mod faults;
+mod headline;
 mod http;
 mod lambda;
 mod moto;
@@ -17,3 +18,4 @@ mod regions;
 mod stops;
 mod template;
 mod tools;
+mod undo;
