@@ -183,6 +183,9 @@ fn one_run_over_all_of_it_tells_of_each_failure_in_one_message() {
         let mut function = Function::start(account)?;
         let answer = function.invoke(&event, TIMEOUT)?.done()?;
         headline.check_the_end()?;
+        // The function has 128 MB, a part of which is Lambda's.
+        let peak = function.peak_kb()?;
+        ensure!(peak < 64 * 1024, "{peak} kB");
         let published = account.proxy.published();
         ensure!(published.len() == 1, "{} messages", published.len());
         let text = &published.first().context("no message")?.text;

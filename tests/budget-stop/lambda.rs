@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use lab::process::Spawned;
@@ -52,6 +52,9 @@ pub(crate) struct Function {
     process: Spawned,
     events: Sender<Invocation>,
     answers: Receiver<(String, Answer)>,
+    /// When it asked for an event.
+    polled: Receiver<Instant>,
+    started: Instant,
     log: PathBuf,
     number: u32,
 }
@@ -71,13 +74,22 @@ impl Function {
 
     /// The same, with some of its environment changed.
     pub(crate) fn start_with(account: &Account, change: &[(&str, &str)]) -> Result<Self> {
+        Self::start_program(account, Command::new(program("amd64")?), change)
+    }
+
+    /// The same, of any program.
+    pub(crate) fn start_program(
+        account: &Account,
+        mut command: Command,
+        change: &[(&str, &str)],
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no port for the Runtime API")?;
         let api = listener.local_addr()?.to_string();
         let (events, waiting) = channel();
         let (answering, answers) = channel();
-        serve(listener, waiting, answering);
+        let (polling, polled) = channel();
+        serve(listener, waiting, answering, polling);
         let log = account.place.join(format!("log-{}", api.rsplit(':').next().unwrap_or_default()));
-        let mut command = Command::new(program("amd64")?);
         command
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", api)
@@ -91,8 +103,9 @@ impl Function {
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?);
+        let started = Instant::now();
         let process = Spawned::start(&mut command)?;
-        Ok(Self { process, events, answers, log, number: 0 })
+        Ok(Self { process, events, answers, polled, started, log, number: 0 })
     }
 
     /// Sends an event, and waits for the answer at most until the deadline, `within` from now.
@@ -153,6 +166,20 @@ impl Function {
         Ok(answers)
     }
 
+    /// From exec to the first question for an event.
+    pub(crate) fn first_poll(&self, within: Duration) -> Result<Duration> {
+        let first = self.polled.recv_timeout(within).context("it asks for no event")?;
+        Ok(first - self.started)
+    }
+
+    /// The most memory that it has had resident, in kB.
+    pub(crate) fn peak_kb(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kb = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmHWM")?;
+        kb.trim().parse().context("VmHWM is no number")
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.child.kill().context("cannot kill the function")?;
@@ -171,13 +198,15 @@ fn serve(
     listener: TcpListener,
     waiting: Receiver<Invocation>,
     answering: Sender<(String, Answer)>,
+    polling: Sender<Instant>,
 ) {
     let waiting = Arc::new(Mutex::new(waiting));
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (waiting, answering) = (Arc::clone(&waiting), answering.clone());
+            let polling = polling.clone();
             // A function that was killed breaks its connection off.
-            thread::spawn(move || speak(stream, &waiting, &answering));
+            thread::spawn(move || speak(stream, &waiting, &answering, &polling));
         }
     });
 }
@@ -186,6 +215,7 @@ fn speak(
     stream: TcpStream,
     waiting: &Mutex<Receiver<Invocation>>,
     answering: &Sender<(String, Answer)>,
+    polling: &Sender<Instant>,
 ) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(request) = http::read(&mut reader)? {
@@ -193,6 +223,8 @@ fn speak(
         let parts: Vec<&str> = path.split('/').collect();
         let reply = match (request.method(), parts.as_slice()) {
             ("GET", ["invocation", "next"]) => {
+                // Nobody may want to know.
+                let _ = polling.send(Instant::now());
                 let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 // The test is over.
                 let Ok(next) = next else { return Ok(()) };

@@ -14,6 +14,7 @@ mod http;
 mod lambda;
 mod moto;
 mod proxy;
+mod recipes;
 mod regions;
 mod stops;
 mod template;
