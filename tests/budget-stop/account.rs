@@ -89,7 +89,11 @@ impl Account {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("AWS_SESSION_TOKEN", "token"),
             ("AWS_REGION", "us-east-1"),
+            // The same for older SDKs: Lambda sets both.
+            ("AWS_DEFAULT_REGION", "us-east-1"),
             ("AWS_ENDPOINT_URL", &self.proxy.url),
+            // The bench's peer is in the checkout.
+            ("PYTHONDONTWRITEBYTECODE", "1"),
         ];
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }

@@ -75,8 +75,6 @@ fn just(account: &Account, lambda: &str, arguments: &[&str]) -> Result<Output> {
         .arg(root.join("packaging/justfile"))
         .args(arguments)
         .envs(account.environment())
-        // The first CLI knows the region by this name alone.
-        .env("AWS_DEFAULT_REGION", "us-east-1")
         .env("AWS_ENDPOINT_URL_LAMBDA", format!("http://{lambda}"))
         .env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH")?));
     process::run(command, b"", LONG)
