@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod config;
 pub mod journal;
+pub mod memory;
 pub mod notify;
 pub mod signals;
 pub mod socket;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use service::clock::{Boottime, Timer};
+use service::memory;
 use service::notify::{self, Watchdog};
 use service::signals::{Signal, Signals};
 use tokio::sync::Notify;
@@ -142,6 +143,8 @@ impl Round {
         let begin = Instant::now();
         self.look_with_signs().await;
         self.took = begin.elapsed();
+        // Until the next one nobody needs what it has taken.
+        memory::give_back();
     }
 
     async fn look_with_signs(&mut self) {
