@@ -99,11 +99,12 @@ impl Case<'_> {
             }
             Activity::Waiting(what) => (State::Waiting, what.clone()),
             Activity::Idle => {
-                if std::mem::take(&mut learned.working) {
+                // In a short turn nobody has seen its agent at work.
+                let turned = self.seen.own.turned;
+                if std::mem::take(&mut learned.working) || turned {
                     learned.continued = false;
                 }
-                // In a short turn nobody has seen its agent at work.
-                learned.interrupted &= !self.seen.own.turned;
+                learned.interrupted &= !turned;
                 match learned.interrupted {
                     true => (State::Interrupted, "it was cut off in the middle of its turn".into()),
                     false => (State::Idle, String::new()),

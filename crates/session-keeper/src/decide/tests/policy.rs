@@ -240,6 +240,23 @@ fn an_interruption_is_over_with_the_next_turn_however_short() {
 }
 
 #[test]
+fn a_line_is_due_again_after_a_turn_however_short() {
+    let mut world = running();
+    world.intend(|intent| intent.on_resume = OnResume::Continue);
+    for cuts in 1..=3 {
+        world.process("a/0").unwrap().activity = Activity::Working;
+        world.pass(MINUTE);
+        world.power_cut();
+        world.pass(MINUTE);
+        assert_eq!(world.place("a/0").sent.len(), cuts);
+        // Nobody has seen it at work.
+        world.turn("a/0");
+        world.pass(MINUTE);
+        assert_eq!(world.state("a/0"), State::Idle);
+    }
+}
+
+#[test]
 fn the_first_prompt_is_sent_once_and_never_again() {
     let mut world = World::new("claude", 1);
     world.intend(|intent| intent.prompt = Some("build it".to_owned()));
