@@ -111,6 +111,7 @@ fn just_budget_deploy_says_what_it_wants() {
 
 /// Lambda's processors are of arm64: emulated here.
 #[test]
+#[ignore = "its build takes minutes: tests/run lambda has it"]
 fn the_program_for_arm64_asks_for_events() {
     scenario(|| {
         let account = Account::new()?;
