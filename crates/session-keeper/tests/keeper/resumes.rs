@@ -91,23 +91,3 @@ fn the_line_is_never_typed_into_a_dialog() {
     world.until_state(NAME, "idle");
     assert_eq!(number(&world.session(NAME), "starts"), 2);
 }
-
-#[test]
-fn one_that_was_not_in_a_turn_is_sent_nothing() {
-    let world = World::scripted();
-    let id = started(&world, "carry on");
-    says(&world, &id, "hello");
-    world.say(NAME, "/exit");
-    world.until_state(NAME, "stopped");
-    world.call("Start", json!({"name": NAME})).unwrap();
-    until("a second start", || number(&world.session(NAME), "starts") == 2);
-    world.until_state(NAME, "idle");
-    says(&world, &id, "hello");
-    // A crash, but between two turns.
-    world.say(NAME, "/end 3");
-    until("a third start", || number(&world.session(NAME), "starts") == 3);
-    world.until_state(NAME, "idle");
-    says(&world, &id, "hello");
-    assert_eq!(told(&world, &id, "carry on"), 0, "{}", world.transcript(&id));
-    assert_eq!(told(&world, &id, "hello"), 3);
-}
