@@ -63,6 +63,9 @@ pub(crate) struct Faults {
     /// first: "an API call can return an empty page with a token".
     /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-pagination.html>
     pub(crate) page: Option<u32>,
+    /// Nobody has confirmed an address yet. moto takes every one for confirmed.
+    /// <https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html>
+    pub(crate) unconfirmed: bool,
     /// Before every answer: the way to a region.
     pub(crate) latency: Duration,
 }

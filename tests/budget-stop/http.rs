@@ -53,6 +53,17 @@ impl Message {
 
 /// Reads one; nothing if the other side has closed the connection.
 pub(crate) fn read(from: &mut BufReader<TcpStream>) -> Result<Option<Message>> {
+    let Some(mut message) = read_head(from)? else { return Ok(None) };
+    if let Some(coding) = message.header("transfer-encoding") {
+        bail!("a body without a length ({coding})");
+    }
+    let length = message.header("content-length").map(str::parse).transpose()?;
+    message.body = vec![0; length.unwrap_or(0)];
+    from.read_exact(&mut message.body).context("the connection broke off in a body")?;
+    Ok(Some(message))
+}
+
+fn read_head(from: &mut BufReader<TcpStream>) -> Result<Option<Message>> {
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -66,19 +77,14 @@ pub(crate) fn read(from: &mut BufReader<TcpStream>) -> Result<Option<Message>> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         message.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    if let Some(coding) = message.header("transfer-encoding") {
-        bail!("a body without a length ({coding})");
-    }
-    let length = message.header("content-length").map(str::parse).transpose()?;
-    message.body = vec![0; length.unwrap_or(0)];
-    from.read_exact(&mut message.body).context("the connection broke off in a body")?;
     Ok(Some(message))
 }
 
 /// Writes one, with the length of its body.
 pub(crate) fn write(mut to: &TcpStream, message: &Message) -> Result<()> {
     let mut head = format!("{}\r\n", message.start);
-    let own = ["content-length", "transfer-encoding", "connection"];
+    // Whoever expects a "100 Continue" goes on after a second without it.
+    let own = ["content-length", "transfer-encoding", "connection", "expect"];
     for (name, value) in &message.headers {
         if !own.contains(&name.as_str()) {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -96,5 +102,8 @@ pub(crate) fn ask(address: &str, request: &Message) -> Result<Message> {
     let stream = TcpStream::connect(address).with_context(|| format!("nobody at {address}"))?;
     stream.set_nodelay(true)?;
     write(&stream, request)?;
-    read(&mut BufReader::new(stream))?.with_context(|| format!("{address} said nothing"))
+    let mut reader = BufReader::new(stream);
+    // The answer to a HEAD tells the length of a body that it does not have: RFC 9110, 9.3.2.
+    let reply = if request.method() == "HEAD" { read_head(&mut reader) } else { read(&mut reader) };
+    reply?.with_context(|| format!("{address} said nothing"))
 }

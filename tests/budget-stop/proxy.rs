@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::account::REGIONS;
+use crate::account::{REGIONS, all_between};
 use crate::faults::{Faults, Region, Verdict, ec2_error, json_error, query_error};
 use crate::http::{self, Message};
 use crate::moto::{Moto, escaped, fields};
@@ -142,6 +142,15 @@ impl Proxy {
                 if reply.status() == 200 {
                     self.seen().published.push(published(request));
                 }
+                Ok(Reply::Whole(reply))
+            }
+            "ListSubscriptionsByTopic" if self.faults().unconfirmed => {
+                let mut reply = moto.pass_on(request)?;
+                let mut body = reply.text();
+                for arn in all_between(&body, "<SubscriptionArn>", "</SubscriptionArn>") {
+                    body = body.replace(&arn, "PendingConfirmation");
+                }
+                reply.body = body.into_bytes();
                 Ok(Reply::Whole(reply))
             }
             _ => Ok(Reply::Whole(moto.pass_on(request)?)),

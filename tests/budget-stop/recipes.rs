@@ -16,6 +16,7 @@ use crate::tools;
 
 const LONG: Duration = Duration::from_secs(300);
 const STACK: &str = "guppy-budget-stop";
+const CHECKS: &str = "guppy-budget-stop-checks";
 
 /// cargo lambda watch, and the function asking it for events.
 struct Watch {
@@ -105,6 +106,129 @@ fn just_budget_deploy_says_what_it_wants() {
         ensure!(said.status == 2 && said.stderr.contains("say both"), "{said:?}");
         let said = just(&account, nobody, &["budget-deploy", "cap=200", "mail=x"])?;
         ensure!(said.status == 2 && said.stderr.contains("'mail=x' is no setting"), "{said:?}");
+        Ok(())
+    });
+}
+
+/// AWS's CLI.
+fn aws(account: &Account, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(tools::folder()?.join("venv/bin/aws"));
+    command.args(arguments).envs(account.environment());
+    process::run(command, b"", LONG)?.ok()
+}
+
+/// The template's stack, with the function for amd64: `just budget-deploy` builds it for arm64.
+fn stack(account: &Account) -> Result<()> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let template = fs::read_to_string(root.join("lambda/budget-stop/template.yaml"))?;
+    let built = "../../target/lambda/budget-stop-arm64.zip";
+    ensure!(template.contains(built), "the template names no {built}");
+    let zip = program("amd64")?.with_file_name("../budget-stop-amd64.zip");
+    let template = template.replace(built, &zip.display().to_string());
+    let (from, to) = (account.place.join("template.yaml"), account.place.join("packaged.yaml"));
+    fs::write(&from, template)?;
+    let (from, to) = (from.display().to_string(), to.display().to_string());
+    aws(account, &["s3api", "create-bucket", "--bucket", STACK])?;
+    let package = ["cloudformation", "package", "--template-file", &from, "--s3-bucket", STACK];
+    aws(account, &[&package[..], &["--output-template-file", &to]].concat())?;
+    let deploy = ["cloudformation", "deploy", "--template-file", &to, "--stack-name", STACK];
+    let settings = ["--parameter-overrides", "Cap=200", "Email=you@example.com"];
+    aws(account, &[&deploy[..], &["--capabilities", "CAPABILITY_IAM"], &settings].concat())?;
+    Ok(())
+}
+
+#[test]
+fn just_budget_status_tells_what_is_and_what_is_missing() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.spent("199.5");
+        stack(&account)?;
+        let watch = Watch::start(&account)?;
+        let status = || just(&account, &watch.address, &["budget-status"])?.ok();
+        // moto's CloudFormation knows neither schedules nor alarms.
+        let said = status()?;
+        for line in [
+            "cost       199.5 of 200 USD",
+            "last check NONE in two hours",
+            "schedule   UNKNOWN",
+            "alarm      NONE",
+            "mail       you@example.com",
+        ] {
+            ensure!(said.lines().any(|one| one == line), "{line:?} is not in {said}");
+        }
+        account.spent("200");
+        account.proxy.faults().unconfirmed = true;
+        let target = "Arn=arn:aws:lambda:us-east-1:1:function:f,RoleArn=arn:aws:iam::1:role/r";
+        let create = ["scheduler", "create-schedule", "--name", STACK, "--target", target];
+        let times = ["--schedule-expression", "rate(1 hour)", "--flexible-time-window", "Mode=OFF"];
+        aws(&account, &[&create[..], &times, &["--state", "DISABLED"]].concat())?;
+        let alarm = ["cloudwatch", "put-metric-alarm", "--alarm-name", CHECKS];
+        let rule = "--metric-name m --namespace n --statistic Sum --period 900 --threshold 1 \
+            --evaluation-periods 4 --comparison-operator LessThanThreshold";
+        let rule: Vec<&str> = rule.split_whitespace().collect();
+        aws(&account, &[&alarm[..], &rule].concat())?;
+        let state = ["set-alarm-state", "--state-value", "ALARM", "--state-reason", "nothing ran"];
+        aws(&account, &[&["cloudwatch"], &state[..], &["--alarm-name", CHECKS]].concat())?;
+        let group = ["--log-group-name", "/aws/lambda/guppy-budget-stop", "--log-stream-name", "s"];
+        aws(&account, &[&["logs", "create-log-stream"], &group[..]].concat())?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis();
+        let event = |age: u128, text: &str| format!("timestamp={},message={text}", now - age);
+        let (old, new) = (event(600_000, "scheduled check done"), event(1_000, "a drill"));
+        let put = ["logs", "put-log-events", "--log-events", &old, &new];
+        aws(&account, &[&put[..], &group].concat())?;
+        let said = status()?;
+        for line in [
+            "cost       200 of 200 USD: the cap is REACHED",
+            "schedule   DISABLED",
+            "alarm      guppy-budget-stop-checks: ALARM",
+            "mail       you@example.com: NOT CONFIRMED, look for the mail from AWS",
+        ] {
+            ensure!(said.lines().any(|one| one == line), "{line:?} is not in {said}");
+        }
+        let checked = u64::try_from((now - 600_000) / 1000)?;
+        let date = ["-u", "-d", &format!("@{checked}"), "+last check %F %T UTC\n"];
+        let mut command = Command::new("date");
+        command.args(date);
+        let date = process::run(command, b"", LONG)?.ok()?;
+        ensure!(said.contains(date.trim_end()), "{date:?} is not in {said}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "its build takes minutes: tests/run lambda has it"]
+fn just_budget_deploy_makes_the_stack_and_raises_its_cap() {
+    scenario(|| {
+        let account = Account::new()?;
+        let nobody = "127.0.0.1:9";
+        let first = ["budget-deploy", "cap=200", "email=you@example.com"];
+        just(&account, nobody, &first)?.ok()?;
+        let settings = || {
+            let ask = ["cloudformation", "describe-stacks", "--stack-name", STACK];
+            let said = aws(&account, &[&ask[..], &["--query", "Stacks[0].Parameters"]].concat())?;
+            let said: Vec<serde_json::Value> = serde_json::from_str(&said)?;
+            let pair = |one: &serde_json::Value| {
+                format!("{}={}", one["ParameterKey"], one["ParameterValue"]).replace('"', "")
+            };
+            Ok::<_, anyhow::Error>(said.iter().map(pair).collect::<Vec<_>>().join(" "))
+        };
+        let wanted = "Cap=200 Email=you@example.com OverrideStopProtection=false LogDays=90";
+        let found = settings()?;
+        ensure!(found == wanted, "{found}");
+        // What is deployed is what was built.
+        let ask = ["lambda", "get-function", "--function-name", STACK, "--output", "text"];
+        let query = ["--query", "Configuration.[Runtime,Handler,CodeSha256]"];
+        let found = aws(&account, &[&ask[..], &query].concat())?;
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let zip = root.join("target/lambda/budget-stop-arm64.zip");
+        let mut sum = Command::new("bash");
+        sum.args(["-c", "openssl dgst -sha256 -binary \"$1\" | base64", "sum"]).arg(zip);
+        let sum = process::run(sum, b"", LONG)?.ok()?;
+        let built = format!("provided.al2023\tbootstrap\t{}", sum.trim_end());
+        ensure!(found.trim_end() == built, "{found} is not {built}");
+        just(&account, nobody, &["budget-deploy", "cap=300"])?.ok()?;
+        let found = settings()?;
+        ensure!(found == wanted.replace("200", "300"), "{found}");
         Ok(())
     });
 }
