@@ -26,7 +26,7 @@ mod tools;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -52,17 +52,9 @@ struct Measured {
     calls: usize,
 }
 
-fn main() -> ExitCode {
-    match bench() {
-        Ok(table) => {
-            println!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("bench-budget-stop: {why:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    println!("{}", bench()?);
+    Ok(())
 }
 
 fn bench() -> Result<String> {

@@ -18,8 +18,6 @@ mod traffic;
 #[path = "../world.rs"]
 mod world;
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 use lab::Release;
 use lab::customer::Vpn;
@@ -28,17 +26,9 @@ use measure::Bench;
 use table::Table;
 use world::World;
 
-fn main() -> ExitCode {
-    match bench() {
-        Ok(table) => {
-            println!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("bench-exit-router: {why:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    println!("{}", bench()?);
+    Ok(())
 }
 
 fn bench() -> Result<String> {

@@ -14,7 +14,7 @@ mod sizes;
 mod table;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -39,22 +39,15 @@ const THEIRS: &str = "autosuspend";
 /// This program, inside the box.
 const PROBE: &str = "/usr/local/bin/bench-idle-stopper";
 
-fn main() -> ExitCode {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match arguments.as_slice() {
+    match arguments.as_slice() {
         [] => bench().map(|table| println!("{table}")),
         ["connect", address, number] => inside::connect(address, number),
         ["watch", seconds, pids @ ..] => inside::watch(seconds, pids),
         ["start", user, mark, program @ ..] => inside::start(user, mark, program),
         _ => Err(anyhow!("usage: GUPPY_DEBS=FOLDER bench-idle-stopper")),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("bench-idle-stopper: {why:#}");
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -12,7 +12,6 @@ mod measure;
 mod peers;
 mod table;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -34,17 +33,9 @@ const CRASHES: usize = 7;
 /// How long all are watched at rest.
 const CALM_SECONDS: usize = 60;
 
-fn main() -> ExitCode {
-    match bench() {
-        Ok(table) => {
-            println!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            eprintln!("bench-session-keeper: {why:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> Result<()> {
+    println!("{}", bench()?);
+    Ok(())
 }
 
 fn bench() -> Result<String> {
