@@ -63,6 +63,17 @@ pub(crate) struct Faults {
     /// first: "an API call can return an empty page with a token".
     /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-pagination.html>
     pub(crate) page: Option<u32>,
+    /// Whether every page but the first fails within AWS.
+    pub(crate) one_page: bool,
+    /// Actions that are taken and never answered.
+    pub(crate) hanging_actions: HashSet<&'static str>,
+    /// Actions that fail within AWS, so many times.
+    pub(crate) broken_actions: HashMap<&'static str, u32>,
+    /// Whether every bucket is somebody else's, who lets others write to it.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html>
+    pub(crate) foreign_buckets: bool,
+    /// Whether a group starts a tagged instance just before it is suspended.
+    pub(crate) late_launch: bool,
     /// Nobody has confirmed an address yet. moto takes every one for confirmed.
     /// <https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html>
     pub(crate) unconfirmed: bool,

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::account::{REGIONS, all_between};
+use crate::account::{REGIONS, TAG, all_between};
 use crate::faults::{Faults, Region, Verdict, ec2_error, json_error, query_error};
 use crate::http::{self, Message};
 use crate::moto::{Moto, escaped, fields};
@@ -107,14 +107,30 @@ impl Proxy {
     fn answer(&self, request: &Message, moto: &Moto) -> Result<Reply> {
         let call = call_of(request);
         let (latency, region, broken) = {
-            let faults = self.faults();
-            let broken = faults.broken_services.contains(call.service.as_str());
+            let mut faults = self.faults();
+            let mut broken = faults.broken_services.contains(call.service.as_str());
+            if let Some(left) = faults.broken_actions.get_mut(call.action.as_str()) {
+                broken |= *left > 0;
+                *left = left.saturating_sub(1);
+            }
             (faults.latency, faults.regions.get(&call.region).copied(), broken)
         };
         self.seen().calls.push(call.clone());
         thread::sleep(latency);
         if broken {
             return Ok(Reply::Whole(error_of(&call.service, 500, "InternalFailure", "broken")));
+        }
+        let owner = request.header("x-amz-expected-bucket-owner");
+        if call.service == "s3" && self.faults().foreign_buckets {
+            let bucket = !request.path().trim_matches('/').contains('/');
+            return Ok(Reply::Whole(match request.method() {
+                "HEAD" if owner.is_some() => Message::reply(403, "application/xml", ""),
+                "PUT" if bucket => query_error(409, "BucketAlreadyExists", "It is not available"),
+                _ => Message::reply(200, "application/xml", ""),
+            }));
+        }
+        if self.faults().hanging_actions.contains(call.action.as_str()) {
+            return Ok(Reply::Never);
         }
         match region {
             Some(Region::Hangs) => return Ok(Reply::Never),
@@ -128,6 +144,23 @@ impl Proxy {
         match call.action.as_str() {
             "StopInstances" => self.stop(request, &call, moto),
             "DescribeInstances" => self.listing(request, moto),
+            "SuspendProcesses" => {
+                if std::mem::take(&mut self.faults().late_launch) {
+                    let tag = "TagSpecification.1.Tag.1";
+                    let (key, value) = (format!("{tag}.Key"), format!("{tag}.Value"));
+                    let form = [
+                        ("Action", "RunInstances"),
+                        ("ImageId", "ami-12c6146b"),
+                        ("MinCount", "1"),
+                        ("MaxCount", "1"),
+                        ("TagSpecification.1.ResourceType", "instance"),
+                        (key.as_str(), TAG.0),
+                        (value.as_str(), TAG.1),
+                    ];
+                    moto.query("ec2", &call.region, &form)?;
+                }
+                Ok(Reply::Whole(moto.pass_on(request)?))
+            }
             "ModifyInstanceAttribute" => {
                 let reply = moto.pass_on(request)?;
                 for id in &call.ids {
@@ -190,6 +223,9 @@ impl Proxy {
                     return Ok(Reply::Whole(Message::reply(200, "text/xml", body)));
                 }
                 Some((_, token)) if token == FIRST => {}
+                Some(_) if self.faults().one_page => {
+                    return Ok(Reply::Whole(error_of("ec2", 500, "InternalError", "broken")));
+                }
                 Some(field) => form.push(field),
             }
             form.retain(|(name, _)| name != "MaxResults");

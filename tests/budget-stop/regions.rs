@@ -34,7 +34,7 @@ fn a_region_that_hangs_refuses_or_is_slow_keeps_no_other_running() {
         }
         let mut function = Function::start(&account)?;
         // The hanging one would take a minute to be given up: this deadline comes first.
-        let answer = function.invoke(&json!({ "action": "check" }), Duration::from_secs(40))?;
+        let answer = function.invoke(&json!({ "action": "check" }), Duration::from_secs(90))?;
         let answer = answer.done()?;
         ensure!(account.in_state(&well, &ids, "stopped")? == ids, "{answer}");
         let published = account.proxy.published();
@@ -81,6 +81,27 @@ fn every_page_is_read_and_an_empty_one_is_not_the_last() {
         let mut function = Function::start(&account)?;
         function.invoke(&json!({ "action": "check" }), LONG)?.done()?;
         ensure!(account.in_state(&["us-east-1"], &ids, "stopped")? == ids, "a page was not read");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_page_that_cannot_be_read_keeps_nothing_running_that_is_known() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.spent("200");
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            ids.extend(account.run_tagged("us-east-1", 1)?);
+        }
+        account.proxy.faults().page = Some(2);
+        account.proxy.faults().one_page = true;
+        let mut function = Function::start(&account)?;
+        let answer = function.invoke(&json!({ "action": "check" }), LONG)?.done()?;
+        let stopped = account.in_state(&["us-east-1"], &ids, "stopped")?;
+        ensure!(stopped.len() == 2, "{} stopped: {answer}", stopped.len());
+        let text = &account.proxy.published()[0].text;
+        ensure!(text.contains("us-east-1 the rest of it: its instances could not"), "{text}");
         Ok(())
     });
 }

@@ -96,6 +96,46 @@ fn groups_start_nothing_until_the_messages_commands_undo_it() {
 }
 
 #[test]
+fn a_group_that_hangs_keeps_no_instance_running() {
+    scenario(|| {
+        for action in ["SuspendProcesses", "DescribeAutoScalingGroups"] {
+            let account = Account::new()?;
+            account.spent("200");
+            group(&account, "web", TAG, true)?;
+            let ids: Vec<String> = account.states(&HERE)?.into_keys().collect();
+            account.proxy.faults().hanging_actions.insert(action);
+            let mut function = Function::start(&account)?;
+            let check = json!({ "action": "check" });
+            let answer = function.invoke(&check, Duration::from_secs(60))?.done()?;
+            ensure!(account.in_state(&HERE, &ids, "stopped")? == ids, "{action}: {answer}");
+            let text = &account.proxy.published()[0].text;
+            ensure!(
+                text.contains("us-east-1 Auto Scaling group web: could not be kept")
+                    || text.contains("us-east-1 its Auto Scaling groups: could not be listed"),
+                "{text}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_group_starts_before_it_is_suspended_is_stopped_too() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.spent("200");
+        group(&account, "web", TAG, true)?;
+        account.proxy.faults().late_launch = true;
+        let mut function = Function::start(&account)?;
+        let answer = function.invoke(&json!({ "action": "check" }), LONG)?.done()?;
+        let ids: Vec<String> = account.states(&HERE)?.into_keys().collect();
+        ensure!(ids.len() == 3, "{ids:?}");
+        ensure!(account.in_state(&HERE, &ids, "stopped")? == ids, "{answer}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_group_that_does_not_carry_the_tag_is_named_and_not_touched() {
     scenario(|| {
         let account = Account::new()?;

@@ -27,32 +27,47 @@ pub(crate) async fn stop_all(
 ) -> RegionOutcome {
     let mut outcome = RegionOutcome::new(region);
     let (ec2, auto_scaling) = (clients.ec2(region), clients.auto_scaling(region));
-    let (groups, instances) =
-        tokio::join!(groups::list(&auto_scaling, deadline), instances::list(&ec2, deadline));
-    let groups = match groups {
-        Ok(groups) => Some(groups),
+    // Whatever hangs here, what is known to run has the other half of the time to be stopped in.
+    let half = Instant::now() + (deadline - Instant::now()) / 2;
+    let suspending = suspend_groups(&auto_scaling, rules.drill, &mut outcome, half);
+    let (groups, mut listed) = tokio::join!(suspending, instances::list(&ec2, half));
+    if !outcome.suspended.is_empty() && !rules.drill {
+        // A group may have started others before it was suspended, and after they were listed.
+        let again = instances::list(&ec2, half).await;
+        if again.failure.is_none() {
+            listed = again;
+        }
+    }
+    if let Some(failure) = listed.failure {
+        let what = if listed.found.is_empty() { "all of it" } else { "the rest of it" };
+        outcome.leave(what, format!("its instances could not be listed: {failure}"));
+    }
+    if let Some(groups) = &groups {
+        untagged_groups(groups, &listed.found, &mut outcome);
+    }
+    Stopper { client: &ec2, rules, deadline, outcome: &mut outcome, waiting: BTreeMap::new() }
+        .go_on_until_all_is_settled(listed.found)
+        .await;
+    outcome
+}
+
+/// Nothing if it is not known which groups there are.
+async fn suspend_groups(
+    client: &aws_sdk_autoscaling::Client,
+    drill: bool,
+    outcome: &mut RegionOutcome,
+    deadline: Instant,
+) -> Option<Vec<groups::Group>> {
+    match groups::list(client, deadline).await {
+        Ok(groups) => {
+            act::suspend::suspend(client, &groups, drill, outcome, deadline).await;
+            Some(groups)
+        }
         Err(failure) => {
             outcome.leave("its Auto Scaling groups", format!("could not be listed: {failure}"));
             None
         }
-    };
-    if let Some(groups) = &groups {
-        act::suspend::suspend(&auto_scaling, groups, rules.drill, &mut outcome, deadline).await;
     }
-    let instances = match instances {
-        Ok(instances) => instances,
-        Err(failure) => {
-            outcome.leave("all of it", format!("its instances could not be listed: {failure}"));
-            return outcome;
-        }
-    };
-    if let Some(groups) = &groups {
-        untagged_groups(groups, &instances, &mut outcome);
-    }
-    Stopper { client: &ec2, rules, deadline, outcome: &mut outcome, waiting: BTreeMap::new() }
-        .go_on_until_all_is_settled(instances)
-        .await;
-    outcome
 }
 
 /// A group that does not carry the tag is not touched, and replaces what is stopped in it.
@@ -110,9 +125,12 @@ impl Stopper<'_> {
         if !call::pause(self.deadline, pause).await {
             return Err(call::out_of_time());
         }
-        let listed = instances::list(self.client, self.deadline).await?;
+        let listed = instances::list(self.client, self.deadline).await;
+        if let Some(failure) = listed.failure {
+            return Err(failure);
+        }
         let waited = std::mem::take(&mut self.waiting);
-        let running = listed.into_iter().filter(|one| waited.contains_key(&one.id));
+        let running = listed.found.into_iter().filter(|one| waited.contains_key(&one.id));
         let running: Vec<Instance> = running.collect();
         let ended = waited.into_keys().filter(|id| !running.iter().any(|one| one.id == *id));
         self.outcome.gone.extend(ended);

@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-suspend-resume-processes.html>
 
 use aws_sdk_autoscaling::Client;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -13,8 +14,8 @@ use crate::sense::groups::Group;
 /// another.
 const PROCESSES: [&str; 3] = ["Launch", "ReplaceUnhealthy", "HealthCheck"];
 
-/// Suspends what is not suspended yet, in each group, and says in `outcome` what was; in a drill,
-/// what would be.
+/// Suspends what is not suspended yet, in all groups at once, and says in `outcome` what was; in a
+/// drill, what would be.
 pub(crate) async fn suspend(
     client: &Client,
     groups: &[Group],
@@ -22,32 +23,36 @@ pub(crate) async fn suspend(
     outcome: &mut RegionOutcome,
     deadline: Instant,
 ) {
-    for group in groups {
-        let missing =
-            PROCESSES.iter().filter(|name| !group.suspended.iter().any(|one| one == *name));
+    let missing = groups.iter().filter_map(|group| {
+        let missing = PROCESSES.iter().filter(|name| !group.suspended.iter().any(|it| it == *name));
         let processes: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
-        if processes.is_empty() {
-            continue;
-        }
+        (!processes.is_empty()).then(|| Suspended { group: group.name.clone(), processes })
+    });
+    // One that hangs keeps no other from it.
+    let done = join_all(missing.map(async |one| {
         if drill {
-            outcome.suspended.push(Suspended { group: group.name.clone(), processes });
-            continue;
+            return (one, Ok(()));
         }
         let done = call::retried(deadline, async || {
             client
                 .suspend_processes()
-                .auto_scaling_group_name(&group.name)
-                .set_scaling_processes(Some(processes.clone()))
+                .auto_scaling_group_name(&one.group)
+                .set_scaling_processes(Some(one.processes.clone()))
                 .send()
                 .await
-        });
-        match done.await {
-            Ok(_) => {
-                info!("{}: suspended {} of {}", outcome.region, processes.join(" "), group.name);
-                outcome.suspended.push(Suspended { group: group.name.clone(), processes });
+        })
+        .await;
+        (one, done.map(|_| ()))
+    }));
+    for (one, done) in done.await {
+        match done {
+            Ok(()) if drill => outcome.suspended.push(one),
+            Ok(()) => {
+                info!("{}: suspended {} of {}", outcome.region, one.processes.join(" "), one.group);
+                outcome.suspended.push(one);
             }
             Err(failure) => outcome.leave(
-                format!("Auto Scaling group {}", group.name),
+                format!("Auto Scaling group {}", one.group),
                 format!("could not be kept from starting instances: {failure}"),
             ),
         }

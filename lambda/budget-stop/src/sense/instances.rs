@@ -13,8 +13,15 @@ use crate::{TAG_KEY, TAG_VALUE};
 /// AWS's most for one page.
 const PAGE: i32 = 1000;
 
-/// Lists them, page by page.
-pub(crate) async fn list(client: &Client, deadline: Instant) -> Result<Vec<Instance>, Failure> {
+/// What a listing has found.
+pub(crate) struct Listed {
+    pub(crate) found: Vec<Instance>,
+    /// Why that may not be all: a page could not be read.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Lists them, page by page. What is known when a page fails is to be stopped all the same.
+pub(crate) async fn list(client: &Client, deadline: Instant) -> Listed {
     let filter = |name: &str, values: &[&str]| {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
         Filter::builder().name(name).set_values(Some(values)).build()
@@ -34,12 +41,16 @@ pub(crate) async fn list(client: &Client, deadline: Instant) -> Result<Vec<Insta
                 .send()
                 .await
         })
-        .await?;
+        .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Listed { found, failure: Some(failure) },
+        };
         let instances = answer.reservations().iter().flat_map(|some| some.instances());
         found.extend(instances.filter_map(read));
         page = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
         if page.is_none() {
-            return Ok(found);
+            return Listed { found, failure: None };
         }
     }
 }
