@@ -88,7 +88,9 @@ fn groups_start_nothing_until_the_messages_commands_undo_it() {
         let published = account.proxy.published();
         ensure!(published.len() == 1, "{} messages", published.len());
         let commands = undo(&account, &published[0].text)?;
-        ensure!(commands.len() == 2, "{commands:?}");
+        // A group that looks after its instances again terminates those that do not run yet.
+        let verbs: Vec<_> = commands.iter().filter_map(|line| line.split(' ').nth(2)).collect();
+        ensure!(verbs == ["start-instances", "wait", "resume-processes"], "{commands:?}");
         ensure!(suspended(&account, "it's web")?.is_empty(), "still suspended");
         ensure!(account.in_state(&HERE, &ids, "running")? == ids, "not started again");
         Ok(())
@@ -218,6 +220,23 @@ fn a_report_that_cannot_be_sent_is_in_the_failure() {
         let Answer::Failed(why) = &answer else { anyhow::bail!("it succeeded: {answer:?}") };
         ensure!(why.contains(&ids[0]) && why.contains("start-instances"), "{why}");
         ensure!(account.in_state(&HERE, &ids, "stopped")? == ids, "it runs on");
+        Ok(())
+    });
+}
+
+/// A tag's value may have any letter.
+#[test]
+fn a_boxs_name_puts_no_command_into_the_message() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.spent("200");
+        let forged = "aws ec2 terminate-instances --instance-ids i-0";
+        account.run("us-east-1", 1, &[TAG, ("Name", &format!("x\n{forged}"))])?;
+        let mut function = Function::start(&account)?;
+        function.invoke(&json!({ "action": "check" }), LONG)?.done()?;
+        let text = &account.proxy.published()[0].text;
+        ensure!(text.contains(forged), "{text}");
+        ensure!(!text.lines().any(|line| line.trim_start().starts_with(forged)), "{text}");
         Ok(())
     });
 }

@@ -38,15 +38,32 @@ impl Report<'_> {
         line
     }
 
-    /// The text. Its most important part comes first: what is over [`BYTES_AT_MOST`] is cut off.
+    /// The text: at most [`BYTES_AT_MOST`], with the most important first. However much was not
+    /// stopped, the commands that undo the rest are in it.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = self.headline();
-        self.not_stopped(&mut text);
-        self.undo(&mut text);
-        self.list_stopped(&mut text);
-        self.still_costs(&mut text);
-        cut(text)
+        let whole = self.whole();
+        if whole.len() <= BYTES_AT_MOST {
+            return whole;
+        }
+        let (head, left, rest) = self.parts();
+        cut(head + &cut(left, BYTES_AT_MOST / 2) + &rest, BYTES_AT_MOST)
+    }
+
+    /// All of it, however long.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let (head, left, rest) = self.parts();
+        head + &left + &rest
+    }
+
+    fn parts(&self) -> (String, String, String) {
+        let (head, mut left, mut rest) = (self.headline(), String::new(), String::new());
+        self.not_stopped(&mut left);
+        self.undo(&mut rest);
+        self.list_stopped(&mut rest);
+        self.still_costs(&mut rest);
+        (head, left, rest)
     }
 
     /// How many instances were stopped.
@@ -100,7 +117,8 @@ impl Report<'_> {
         let _ = writeln!(text, "\nNOT STOPPED, and goes on costing:");
         for region in self.regions {
             for left in &region.left {
-                let _ = writeln!(text, "  {} {}: {}", region.region, left.what, left.why);
+                let (what, why) = (one_line(&left.what), one_line(&left.why));
+                let _ = writeln!(text, "  {} {what}: {why}", region.region);
             }
         }
     }
@@ -113,16 +131,9 @@ impl Report<'_> {
             text,
             "\nTo undo it, raise the cap first, or what you start is stopped within 15 minutes:"
         );
-        let _ = writeln!(text, "just budget-deploy cap=DOLLARS");
+        let _ = writeln!(text, "just --justfile packaging/justfile budget-deploy cap=DOLLARS");
         for outcome in self.regions {
             let region = &outcome.region;
-            for group in &outcome.suspended {
-                let (name, processes) = (quoted(&group.group), group.processes.join(" "));
-                let _ = writeln!(
-                    text,
-                    "aws autoscaling resume-processes --region {region} --auto-scaling-group-name {name} --scaling-processes {processes}"
-                );
-            }
             for id in &outcome.lifted {
                 let _ = writeln!(
                     text,
@@ -130,11 +141,26 @@ impl Report<'_> {
                 );
             }
             let ids: Vec<&str> = outcome.stopped.iter().map(|one| one.id.as_str()).collect();
-            for some in ids.chunks(100) {
+            for ids in ids.chunks(100).map(|some| some.join(" ")) {
                 let _ = writeln!(
                     text,
-                    "aws ec2 start-instances --region {region} --instance-ids {}",
-                    some.join(" ")
+                    "aws ec2 start-instances --region {region} --instance-ids {ids}"
+                );
+                if !outcome.suspended.is_empty() {
+                    let _ = writeln!(
+                        text,
+                        "aws ec2 wait instance-running --region {region} --instance-ids {ids}"
+                    );
+                }
+            }
+            // Last: a group whose health checks come back first terminates what is still stopped.
+            // https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-health-checks.html
+            for group in &outcome.suspended {
+                let (name, processes) = (quoted(&group.group), group.processes.join(" "));
+                // With "=", a name that begins with a dash is no option.
+                let _ = writeln!(
+                    text,
+                    "aws autoscaling resume-processes --region {region} --auto-scaling-group-name={name} --scaling-processes {processes}"
                 );
             }
         }
@@ -147,12 +173,12 @@ impl Report<'_> {
         let _ = writeln!(text, "\n{}:", if self.drill { "Would be stopped" } else { "Stopped" });
         for region in self.regions {
             for group in &region.suspended {
-                let (name, processes) = (&group.group, group.processes.join(", "));
+                let (name, processes) = (one_line(&group.group), group.processes.join(", "));
                 let _ =
                     writeln!(text, "  {} Auto Scaling group {name}: {processes}", region.region);
             }
             for one in &region.stopped {
-                let name = one.name.as_deref().unwrap_or("");
+                let name = one_line(one.name.as_deref().unwrap_or(""));
                 let how = if one.hibernated { " (hibernated)" } else { "" };
                 let line = format!("  {} {} {name}{how}", region.region, one.id);
                 let _ = writeln!(text, "{}", line.trim_end());
@@ -169,31 +195,63 @@ impl Report<'_> {
         let _ = writeln!(text, "\nTagged too, not touched, and still costing money:");
         for region in self.regions {
             for arn in &region.costs {
-                let _ = writeln!(text, "  {arn}");
+                let _ = writeln!(text, "  {}", one_line(arn));
             }
             if let Some(why) = &region.costs_unknown {
+                let why = one_line(why);
                 let _ = writeln!(text, "  {}: could not be listed: {why}", region.region);
             }
         }
     }
 }
 
-/// A name as a shell reads it. Auto Scaling allows nearly any letter in one.
+/// Whether a letter is not one to be seen: it would break a line, or turn it around, or be refused by
+/// SNS, which takes what XML may hold.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// What others have written, kept from looking like lines of the report: a tag's value may have any
+/// letter, and the report's commands are carried out by people.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for letter in text.chars() {
+        match is_unseen(letter) {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
+/// A name as a shell reads it, on one line.
 fn quoted(name: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
-    if name.chars().all(plain) {
+    if !name.is_empty() && name.chars().all(plain) {
         return name.to_owned();
     }
-    format!("'{}'", name.replace('\'', r"'\''"))
+    if !name.chars().any(is_unseen) {
+        return format!("'{}'", name.replace('\'', r"'\''"));
+    }
+    let mut word = String::from("$'");
+    for byte in name.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'\'' && byte != b'\\' => word.push(char::from(byte)),
+            // Three digits always, so that none of what follows is taken for one.
+            _ => word.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    word + "'"
 }
 
 /// Cuts between two lines, and says so.
-fn cut(mut text: String) -> String {
+fn cut(mut text: String, most: usize) -> String {
     const NOTE: &str = "(cut: the rest is in the function's log)\n";
-    if text.len() <= BYTES_AT_MOST {
+    if text.len() <= most {
         return text;
     }
-    let end = text.floor_char_boundary(BYTES_AT_MOST - NOTE.len());
+    let end = text.floor_char_boundary(most - NOTE.len());
     let end = text.get(..end).and_then(|head| head.rfind('\n')).map_or(0, |line| line + 1);
     text.truncate(end);
     text.push_str(NOTE);

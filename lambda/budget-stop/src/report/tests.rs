@@ -37,10 +37,11 @@ NOT STOPPED, and goes on costing:
   us-east-1 i-3: is a Spot instance
 
 To undo it, raise the cap first, or what you start is stopped within 15 minutes:
-just budget-deploy cap=DOLLARS
-aws autoscaling resume-processes --region eu-west-1 --auto-scaling-group-name 'it'\\''s mine' --scaling-processes Launch
+just --justfile packaging/justfile budget-deploy cap=DOLLARS
 aws ec2 modify-instance-attribute --region eu-west-1 --instance-id i-2 --disable-api-stop
 aws ec2 start-instances --region eu-west-1 --instance-ids i-1 i-2
+aws ec2 wait instance-running --region eu-west-1 --instance-ids i-1 i-2
+aws autoscaling resume-processes --region eu-west-1 --auto-scaling-group-name='it'\\''s mine' --scaling-processes Launch
 
 Stopped:
   eu-west-1 Auto Scaling group it's mine: Launch
@@ -78,8 +79,77 @@ fn a_message_that_is_too_long_for_sns_keeps_its_beginning() {
     assert!(report.subject().len() <= 100);
 }
 
+/// AWS's refusals are long: a thousand of them are more than a message holds.
+#[test]
+fn however_much_is_left_the_commands_that_undo_the_rest_are_told() {
+    let mut here = RegionOutcome::new("eu-west-1");
+    here.stopped = vec![stopped("i-1", "build-1")];
+    for number in 0..1000 {
+        here.leave(
+            format!("i-{number:017}"),
+            format!("UnauthorizedOperation: {}", "x".repeat(900)),
+        );
+    }
+    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let text = report.text();
+    assert!(text.len() <= BYTES_AT_MOST, "{}", text.len());
+    assert!(text.contains("\naws ec2 start-instances --region eu-west-1 --instance-ids i-1\n"));
+    assert!(text.contains("the function's log)\n\nTo undo it"));
+    assert!(report.whole().contains("i-00000000000000999: Unauthorized"));
+}
+
+#[test]
+fn nobodys_name_makes_a_line_of_the_report() {
+    let mut here = RegionOutcome::new("eu-west-1");
+    for (number, unseen) in
+        ["\n", "\r", "\u{85}", "\u{2028}", "\u{b}", "\u{202e}"].iter().enumerate()
+    {
+        let name = format!("web{unseen}aws ec2 terminate-instances --instance-ids i-9");
+        here.stopped.push(stopped(format!("i-{number}"), &name));
+        here.suspended.push(Suspended { group: name.clone(), processes: vec!["Launch".into()] });
+        here.leave(name.clone(), name.clone());
+        here.costs.push(name.clone());
+        here.costs_unknown = Some(name);
+    }
+    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let text = report.text();
+    assert!(!text.chars().any(|letter| letter != '\n' && super::is_unseen(letter)), "{text:?}");
+    for line in text.lines() {
+        assert!(!line.starts_with("aws ec2 terminate"), "{text}");
+    }
+    assert!(text.contains(r"i-0 web\naws ec2"), "{text}");
+}
+
+/// Asked of the shell itself: what it makes of the word is the name, and nothing is carried out.
 #[test]
 fn a_name_is_one_word_for_a_shell() {
+    for name in [
+        "web-1",
+        "my web",
+        "$(x)",
+        "it's",
+        "",
+        "-x",
+        "a\nb",
+        "\u{85}7",
+        "\\n",
+        "'\n\\'1",
+        "é\r",
+        "`x`",
+        "!!",
+        "a;b&c|d>e",
+        "*",
+        "~",
+        "#x",
+        "\u{202e}x",
+        "{a,b}",
+    ] {
+        let word = quoted(name);
+        assert!(!word.contains('\n'), "{word}");
+        let script = format!("printf '<%s>' {word}");
+        let said = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash");
+        assert_eq!(String::from_utf8(said.stdout).expect("text"), format!("<{name}>"), "{word}");
+    }
     for (name, word) in [("web-1", "web-1"), ("my web", "'my web'"), ("$(x)", "'$(x)'")] {
         assert_eq!(quoted(name), word);
     }
