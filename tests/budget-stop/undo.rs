@@ -211,15 +211,39 @@ fn what_still_costs_is_listed_and_not_touched() {
 #[test]
 fn a_report_that_cannot_be_sent_is_in_the_failure() {
     scenario(|| {
+        for hangs in [false, true] {
+            let account = Account::new()?;
+            account.spent("200");
+            let ids = account.run_tagged("us-east-1", 1)?;
+            match hangs {
+                true => account.proxy.faults().hanging_actions.insert("Publish"),
+                false => account.proxy.faults().broken_services.insert("sns"),
+            };
+            let mut function = Function::start(&account)?;
+            // It is tried until the deadline, and who says nothing by then is killed.
+            let check = json!({ "action": "check" });
+            let answer = function.invoke(&check, Duration::from_secs(60))?;
+            let Answer::Failed(why) = &answer else { anyhow::bail!("no failure: {answer:?}") };
+            ensure!(why.contains(&ids[0]) && why.contains("start-instances"), "{why}");
+            ensure!(account.in_state(&HERE, &ids, "stopped")? == ids, "it runs on");
+        }
+        Ok(())
+    });
+}
+
+/// The next run finds everything stopped, and would have nothing to tell.
+#[test]
+fn a_report_that_cannot_be_sent_at_first_is_sent_later() {
+    scenario(|| {
         let account = Account::new()?;
         account.spent("200");
         let ids = account.run_tagged("us-east-1", 1)?;
-        account.proxy.faults().broken_services.insert("sns");
+        account.proxy.faults().broken_actions.insert("Publish", 7);
         let mut function = Function::start(&account)?;
-        let answer = function.invoke(&json!({ "action": "check" }), LONG)?;
-        let Answer::Failed(why) = &answer else { anyhow::bail!("it succeeded: {answer:?}") };
-        ensure!(why.contains(&ids[0]) && why.contains("start-instances"), "{why}");
-        ensure!(account.in_state(&HERE, &ids, "stopped")? == ids, "it runs on");
+        let answers = function.deliver(&json!({ "action": "check" }), LONG)?;
+        let published = account.proxy.published();
+        let told = published.iter().any(|message| message.text.contains(ids[0].as_str()));
+        ensure!(told, "nobody was told of {}: {answers:?}", ids[0]);
         Ok(())
     });
 }

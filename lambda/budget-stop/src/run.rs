@@ -82,7 +82,7 @@ impl Run<'_> {
         let mut regions = self.regions(true).await?;
         self.list_costs(&mut regions).await;
         let report = Report { name: &self.config.budget, budget, drill: true, regions: &regions };
-        answer(budget, &regions, false, report.text())
+        answer(budget, &regions, false, said(&report))
     }
 
     async fn stop(&self, budget: &Budget, from: Doorbell) -> Result<Answer> {
@@ -93,10 +93,12 @@ impl Run<'_> {
             self.list_costs(&mut regions).await;
         }
         let report = Report { name: &self.config.budget, budget, drill: false, regions: &regions };
-        if told {
-            publish(self.clients, &self.config.report_topic, &report, self.all).await?;
+        if !told {
+            return answer(budget, &regions, false, report.text());
         }
-        answer(budget, &regions, told, report.text())
+        let (subject, text) = (report.subject(), said(&report));
+        publish(self.clients, &self.config.report_topic, &subject, &text, self.all).await?;
+        answer(budget, &regions, true, text)
     }
 
     async fn regions(&self, drill: bool) -> Result<Vec<RegionOutcome>> {
@@ -121,6 +123,17 @@ impl Run<'_> {
         }))
         .await;
     }
+}
+
+/// The report's text; what is cut off from it is in the log.
+fn said(report: &Report<'_>) -> String {
+    let (text, whole) = (report.text(), report.whole());
+    if text != whole {
+        for line in whole.lines() {
+            info!("{line}");
+        }
+    }
+    text
 }
 
 fn answer(
