@@ -29,9 +29,16 @@ fn resources(override_stop_protection: bool) -> Result<Value> {
     serde_json::from_str(&text).context("resolve.py says no JSON")
 }
 
-/// The policies of the function's role.
+/// The policies of the function's role, which has no others.
 fn policies(resources: &Value) -> Result<BTreeMap<String, Value>> {
     let all = resources.as_object().context("no resources")?;
+    for (name, one) in all {
+        let kind = one["Type"].as_str().unwrap_or_default();
+        let known = ["AWS::IAM::Role", "AWS::IAM::RolePolicy"].contains(&kind);
+        ensure!(known || !kind.starts_with("AWS::IAM::"), "{name} is a {kind}");
+        ensure!(one["Properties"]["ManagedPolicyArns"].is_null(), "{name} has others' policies");
+    }
+    ensure!(resources["Role"]["Properties"]["Policies"].is_null(), "it has policies of its own");
     let found = all.iter().filter(|(_, one)| {
         one["Type"] == "AWS::IAM::RolePolicy" && one["Properties"]["RoleName"] == "Role"
     });
@@ -55,7 +62,9 @@ fn judge(policies: &BTreeMap<String, Value>, calls: &[Call]) -> Result<Vec<Strin
     let mut command = Command::new("node");
     command.arg("simulate.mjs").current_dir(tools::folder()?);
     let output = process::run(command, input.as_bytes(), LONG)?.ok()?;
-    Ok(output.lines().map(str::to_owned).collect())
+    let verdicts: Vec<String> = output.lines().map(str::to_owned).collect();
+    ensure!(verdicts.len() == calls.len(), "{} verdicts for {}", verdicts.len(), calls.len());
+    Ok(verdicts)
 }
 
 const BOX: &str = "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0";
@@ -179,30 +188,98 @@ fn the_role_may_do_its_work_and_nothing_else() {
     });
 }
 
+/// A word, or a list of them.
+fn words(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
+        word => word.as_str().into_iter().collect(),
+    }
+}
+
 #[test]
 fn no_wildcard_stands_without_a_condition() {
     scenario(|| {
-        for (name, policy) in policies(&resources(true)?)? {
+        let all = resources(true)?;
+        let mut policies = policies(&all)?;
+        let schedule = all["ScheduleRole"]["Properties"]["Policies"].as_array();
+        for one in schedule.context("the schedule may do nothing")? {
+            policies.insert("ScheduleRole".into(), one["PolicyDocument"].clone());
+        }
+        for (name, policy) in policies {
             for statement in policy["Statement"].as_array().context("no statements")? {
-                let actions = match &statement["Action"] {
-                    Value::Array(actions) => actions.clone(),
-                    action => vec![action.clone()],
-                };
-                for action in actions.iter().filter_map(Value::as_str) {
+                let (actions, places) =
+                    (words(&statement["Action"]), words(&statement["Resource"]));
+                // NotAction and NotResource would be wildcards too.
+                ensure!(!actions.is_empty() && !places.is_empty(), "{name}: {statement}");
+                for action in actions {
                     ensure!(!action.contains('*'), "{name}: {action}");
                     let reads = ["Describe", "Get"].iter().any(|verb| {
                         action.split(':').nth(1).is_some_and(|name| name.starts_with(verb))
                     });
-                    let resource = statement["Resource"].as_str().unwrap_or_default();
                     // The streams of its own log have names that Lambda makes up.
-                    let free = resource.trim_end_matches(":*").contains('*');
+                    let free =
+                        places.iter().any(|place| place.trim_end_matches(":*").contains('*'));
                     ensure!(
                         !free || reads || statement["Condition"].is_object(),
-                        "{name}: {action} on {resource} without a condition"
+                        "{name}: {action} on {places:?} without a condition"
                     );
                 }
             }
         }
+        Ok(())
+    });
+}
+
+/// Who may ring, fill a queue, or be a role: services, each bound to this account or its topic.
+#[test]
+fn nobody_else_gets_in() {
+    scenario(|| {
+        let all = resources(true)?;
+        let all = all.as_object().context("no resources")?;
+        let mut seen = Vec::new();
+        for (name, one) in all {
+            let (of, mut policies) = (&one["Properties"], Vec::new());
+            policies.extend([&of["PolicyDocument"], &of["AssumeRolePolicyDocument"]]);
+            for statement in policies.iter().flat_map(|one| one["Statement"].as_array()).flatten() {
+                let who = &statement["Principal"];
+                if who.is_null() {
+                    continue;
+                }
+                seen.push(name.as_str());
+                let own = who == &json!({ "AWS": "arn:aws:iam::123456789012:role/Role" });
+                // Who gives a role to a function needs iam:PassRole in this account.
+                let lambda = who == &json!({ "Service": "lambda.amazonaws.com" });
+                let tests = statement["Condition"].as_object().into_iter().flatten();
+                let tests = tests.flat_map(|(_, keys)| keys.as_object()).flatten();
+                let bound = tests.into_iter().any(|(key, value)| {
+                    let value = value.as_str().unwrap_or_default();
+                    let topic = "arn:aws:sns:us-east-1:123456789012:BudgetTopic";
+                    match key.as_str() {
+                        "aws:SourceAccount" => value == "123456789012",
+                        "aws:SourceArn" => value == topic,
+                        _ => false,
+                    }
+                });
+                ensure!(
+                    own || lambda || bound && who["Service"].is_string(),
+                    "{name}: {statement}"
+                );
+            }
+            if one["Type"] == "AWS::Lambda::Permission" {
+                let source = of["SourceArn"].as_str().unwrap_or_default();
+                ensure!(source.ends_with(":123456789012:BudgetTopic"), "{name}: {of}");
+            }
+        }
+        let policies = [
+            "BudgetTopicPolicy",
+            "ReportTopicPolicy",
+            "ReportTopicPolicy",
+            "Role",
+            "ScheduleRole",
+            "UndeliveredPolicy",
+        ];
+        seen.sort_unstable();
+        ensure!(seen == policies, "{seen:?}");
         Ok(())
     });
 }
@@ -237,12 +314,16 @@ fn the_wiring_is_what_the_function_counts_on() {
         ensure!(of("Invocation")["DestinationConfig"]["OnFailure"]["Destination"] == FAILURES);
         let input = of("Schedule")["Target"]["Input"].as_str().unwrap_or_default();
         let event: Value = serde_json::from_str(input)?;
-        ensure!(event["action"] == "check", "{event}");
+        let check = json!({ "action": "check", "scheduled": "<aws.scheduler.scheduled-time>" });
+        ensure!(event == check, "{event}");
+        ensure!(of("Schedule")["ScheduleExpressionTimezone"] == "UTC");
         ensure!(of("Schedule")["ScheduleExpression"] == "cron(0/15 * * * ? *)");
         // What the function says, as doorbells.rs sees it.
         ensure!(of("ChecksDone")["FilterPattern"] == "\"scheduled check done\"");
         ensure!(of("ChecksAlarm")["TreatMissingData"] == "breaching");
-        for alarm in ["FailuresAlarm", "UndeliveredAlarm", "ChecksAlarm"] {
+        let errors = &of("ErrorsAlarm")["Dimensions"];
+        ensure!(errors == &json!([{ "Name": "FunctionName", "Value": "Function" }]), "{errors}");
+        for alarm in ["ErrorsAlarm", "FailuresAlarm", "UndeliveredAlarm", "ChecksAlarm"] {
             ensure!(of(alarm)["AlarmActions"] == json!([REPORTS]), "{alarm} tells nobody");
         }
         Ok(())
