@@ -110,6 +110,21 @@ fn just_budget_deploy_says_what_it_wants() {
     });
 }
 
+/// Who has a bucket of the name that is to come could put another program into it.
+#[test]
+fn nothing_is_deployed_through_somebody_elses_bucket() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.proxy.faults().foreign_buckets = true;
+        let deploy = ["budget-deploy", "cap=200", "email=you@example.com"];
+        let said = just(&account, "127.0.0.1:9", &deploy)?;
+        ensure!(said.status != 0 && said.stderr.contains("BucketAlreadyExists"), "{said:?}");
+        let calls = account.proxy.calls();
+        ensure!(!calls.iter().any(|call| call.action == "CreateChangeSet"), "{calls:?}");
+        Ok(())
+    });
+}
+
 /// AWS's CLI.
 fn aws(account: &Account, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(tools::folder()?.join("venv/bin/aws"));
