@@ -90,6 +90,10 @@ fn of_records(records: &[Value], budget_topic: &str) -> Ask {
                 return Ask::Check { from: Doorbell::Budget };
             }
             Ok(record) => info!("ignored: a message of {}", record.sns.topic_arn),
+            // A form that AWS has changed is no reason not to ask.
+            Err(_) if record.pointer("/Sns/TopicArn").is_some_and(|arn| arn == budget_topic) => {
+                return Ask::Check { from: Doorbell::Budget };
+            }
             Err(error) => info!("ignored: a record that is no message of SNS ({error})"),
         }
     }
@@ -131,6 +135,21 @@ mod tests {
             let event = json!({ "Records": [record(TOPIC, message)] });
             let asked = read(&event, TOPIC).expect("a message");
             assert_eq!(asked, Ask::Check { from: Doorbell::Budget });
+        }
+    }
+
+    #[test]
+    fn a_message_of_the_topic_rings_whatever_its_form() {
+        for change in
+            [json!({ "Timestamp": "22 Nov" }), json!({ "Message": null }), json!({ "Type": 1 })]
+        {
+            let mut odd = record(TOPIC, "");
+            for (name, value) in change.as_object().expect("an object") {
+                odd["Sns"][name] = value.clone();
+            }
+            odd.as_object_mut().expect("an object").remove("EventVersion");
+            let asked = read(&json!({ "Records": [odd] }), TOPIC).expect("a message");
+            assert_eq!(asked, Ask::Check { from: Doorbell::Budget }, "{change}");
         }
     }
 

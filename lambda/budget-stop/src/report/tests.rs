@@ -146,9 +146,9 @@ fn a_name_is_one_word_for_a_shell() {
     ] {
         let word = quoted(name);
         assert!(!word.contains('\n'), "{word}");
-        let script = format!("printf '<%s>' {word}");
+        let script = format!("said() {{ printf '%s<%s>' $# \"$1\"; }}; said {word}");
         let said = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash");
-        assert_eq!(String::from_utf8(said.stdout).expect("text"), format!("<{name}>"), "{word}");
+        assert_eq!(String::from_utf8(said.stdout).expect("text"), format!("1<{name}>"), "{word}");
     }
     for (name, word) in [("web-1", "web-1"), ("my web", "'my web'"), ("$(x)", "'$(x)'")] {
         assert_eq!(quoted(name), word);
