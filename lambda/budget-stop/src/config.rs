@@ -7,6 +7,10 @@ use anyhow::{Context as _, Result, bail};
 /// The settings of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The stack's name, which is the function's own (`AWS_LAMBDA_FUNCTION_NAME`).
+    pub stack: String,
+    /// The region that it is in (`AWS_REGION`).
+    pub region: String,
     /// The account whose budget is asked, twelve digits (`GUPPY_ACCOUNT`).
     pub account: String,
     /// The budget's name (`GUPPY_BUDGET`).
@@ -27,9 +31,9 @@ impl Config {
     /// Fails on the first that is missing or makes no sense, and names it.
     pub fn read(look_up: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let text = |name: &str| {
-            look_up(name)
-                .filter(|value| !value.is_empty())
-                .with_context(|| format!("{name} is not set: template.yaml sets it, deploy again"))
+            look_up(name).filter(|value| !value.is_empty()).with_context(|| {
+                format!("{name} is not set: Lambda or template.yaml sets it, deploy again")
+            })
         };
         let report_topic = text("GUPPY_REPORT_TOPIC")?;
         let budget_topic = text("GUPPY_BUDGET_TOPIC")?;
@@ -49,6 +53,8 @@ impl Config {
             _ => bail!("GUPPY_TIMEOUT_SECONDS is '{seconds}': say 1 to 900"),
         };
         Ok(Self {
+            stack: text("AWS_LAMBDA_FUNCTION_NAME")?,
+            region: text("AWS_REGION")?,
             account: text("GUPPY_ACCOUNT")?,
             budget: text("GUPPY_BUDGET")?,
             budget_topic,
@@ -65,6 +71,8 @@ mod tests {
 
     fn read(change: &[(&str, &str)]) -> anyhow::Result<Config> {
         let mut all = vec![
+            ("AWS_LAMBDA_FUNCTION_NAME", "guppy-budget-stop"),
+            ("AWS_REGION", "us-east-1"),
             ("GUPPY_ACCOUNT", "123456789012"),
             ("GUPPY_BUDGET", "guppy"),
             ("GUPPY_BUDGET_TOPIC", "arn:aws:sns:us-east-1:123456789012:alarm"),

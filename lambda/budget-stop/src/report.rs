@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::config::Config;
 use crate::decide::budget::Budget;
 use crate::outcome::RegionOutcome;
 use crate::{TAG_KEY, TAG_VALUE};
@@ -13,8 +14,8 @@ pub const BYTES_AT_MOST: usize = 256 * 1024;
 /// What a report is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Report<'a> {
-    /// The budget's name.
-    pub name: &'a str,
+    /// The deployment that tells it.
+    pub config: &'a Config,
     /// Cost and cap, as AWS said them at the start of the run.
     pub budget: &'a Budget,
     /// Whether it was a drill.
@@ -95,7 +96,7 @@ impl Report<'_> {
             let _ = writeln!(
                 text,
                 "The month's cost is {spend}: the cap of {cap} (budget {}) is reached.",
-                self.name
+                self.config.budget
             );
             let _ = writeln!(
                 text,
@@ -131,7 +132,12 @@ impl Report<'_> {
             text,
             "\nTo undo it, raise the cap first, or what you start is stopped within 15 minutes:"
         );
-        let _ = writeln!(text, "just --justfile packaging/justfile budget-deploy cap=DOLLARS");
+        // Read in a mail, where no shell knows which stack and which region are meant.
+        let Config { stack, region, .. } = self.config;
+        let _ = writeln!(
+            text,
+            "AWS_REGION={region} GUPPY_STACK={stack} just --justfile packaging/justfile budget-deploy cap=DOLLARS"
+        );
         for outcome in self.regions {
             let region = &outcome.region;
             for id in &outcome.lifted {

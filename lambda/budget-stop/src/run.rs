@@ -81,7 +81,7 @@ impl Run<'_> {
     async fn drill(&self, budget: &Budget) -> Result<Answer> {
         let mut regions = self.regions(true).await?;
         self.list_costs(&mut regions).await;
-        let report = Report { name: &self.config.budget, budget, drill: true, regions: &regions };
+        let report = Report { config: self.config, budget, drill: true, regions: &regions };
         answer(budget, &regions, false, said(&report))
     }
 
@@ -92,7 +92,7 @@ impl Run<'_> {
         if told {
             self.list_costs(&mut regions).await;
         }
-        let report = Report { name: &self.config.budget, budget, drill: false, regions: &regions };
+        let report = Report { config: self.config, budget, drill: false, regions: &regions };
         if !told {
             return answer(budget, &regions, false, report.text());
         }

@@ -1,6 +1,22 @@
+use std::time::Duration;
+
 use super::{BYTES_AT_MOST, Report, quoted};
+use crate::config::Config;
 use crate::decide::budget::{Amount, Budget};
 use crate::outcome::{RegionOutcome, Stopped, Suspended};
+
+fn config() -> Config {
+    Config {
+        stack: "guppy-budget-stop".into(),
+        region: "us-east-1".into(),
+        account: "123456789012".into(),
+        budget: "guppy".into(),
+        budget_topic: "arn:aws:sns:us-east-1:123456789012:alarm".into(),
+        report_topic: "arn:aws:sns:us-east-1:123456789012:report".into(),
+        override_stop_protection: false,
+        timeout: Duration::from_secs(300),
+    }
+}
 
 fn budget() -> Budget {
     let amount = |value| Amount { value, unit: "USD".into() };
@@ -24,7 +40,8 @@ fn the_message_says_what_was_stopped_what_was_not_and_how_to_undo_it() {
     let mut there = RegionOutcome::new("us-east-1");
     there.leave("i-3", "is a Spot instance");
     there.costs_unknown = Some("AccessDenied".into());
-    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here, there] };
+    let report =
+        Report { config: &config(), budget: &budget(), drill: false, regions: &[here, there] };
     assert_eq!(report.subject(), "guppy: cap of 200.00 USD reached, 2 stopped, 1 NOT");
     assert_eq!(
         report.text(),
@@ -37,7 +54,7 @@ NOT STOPPED, and goes on costing:
   us-east-1 i-3: is a Spot instance
 
 To undo it, raise the cap first, or what you start is stopped within 15 minutes:
-just --justfile packaging/justfile budget-deploy cap=DOLLARS
+AWS_REGION=us-east-1 GUPPY_STACK=guppy-budget-stop just --justfile packaging/justfile budget-deploy cap=DOLLARS
 aws ec2 modify-instance-attribute --region eu-west-1 --instance-id i-2 --disable-api-stop
 aws ec2 start-instances --region eu-west-1 --instance-ids i-1 i-2
 aws ec2 wait instance-running --region eu-west-1 --instance-ids i-1 i-2
@@ -59,7 +76,7 @@ Tagged too, not touched, and still costing money:
 fn a_drill_offers_nothing_to_undo() {
     let mut here = RegionOutcome::new("eu-west-1");
     here.stopped = vec![stopped("i-1", "build-1")];
-    let report = Report { name: "guppy", budget: &budget(), drill: true, regions: &[here] };
+    let report = Report { config: &config(), budget: &budget(), drill: true, regions: &[here] };
     let text = report.text();
     assert!(text.starts_with("A drill: nothing was stopped."), "{text}");
     assert!(text.contains("Would be stopped:\n  eu-west-1 i-1 build-1\n"), "{text}");
@@ -71,7 +88,7 @@ fn a_message_that_is_too_long_for_sns_keeps_its_beginning() {
     let mut here = RegionOutcome::new("eu-west-1");
     here.stopped = (0..9000).map(|number| stopped(format!("i-{number:017}"), "é")).collect();
     here.leave("i-3", "is a Spot instance");
-    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let report = Report { config: &config(), budget: &budget(), drill: false, regions: &[here] };
     let text = report.text();
     assert!(text.len() <= BYTES_AT_MOST, "{}", text.len());
     assert!(text.contains("i-3: is a Spot instance"));
