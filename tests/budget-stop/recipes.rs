@@ -68,6 +68,16 @@ impl Watch {
 
 /// Says a recipe; the CLI's calls of Lambda go to `lambda`, all others to the account.
 fn just(account: &Account, lambda: &str, arguments: &[&str]) -> Result<Output> {
+    just_with(account, lambda, &[], arguments)
+}
+
+/// The same, with some of its environment changed.
+fn just_with(
+    account: &Account,
+    lambda: &str,
+    change: &[(&str, &str)],
+    arguments: &[&str],
+) -> Result<Output> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let programs = tools::folder()?.join("venv/bin");
     let mut command = Command::new(programs.join("just"));
@@ -77,7 +87,8 @@ fn just(account: &Account, lambda: &str, arguments: &[&str]) -> Result<Output> {
         .args(arguments)
         .envs(account.environment())
         .env("AWS_ENDPOINT_URL_LAMBDA", format!("http://{lambda}"))
-        .env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH")?));
+        .env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH")?))
+        .envs(change.iter().copied());
     process::run(command, b"", LONG)
 }
 
@@ -102,10 +113,68 @@ fn just_budget_deploy_says_what_it_wants() {
         let account = Account::new()?;
         account.spent("203.5");
         let nobody = "127.0.0.1:9";
-        let said = just(&account, nobody, &["budget-deploy", "cap=200"])?;
-        ensure!(said.status == 2 && said.stderr.contains("say both"), "{said:?}");
-        let said = just(&account, nobody, &["budget-deploy", "cap=200", "mail=x"])?;
-        ensure!(said.status == 2 && said.stderr.contains("'mail=x' is no setting"), "{said:?}");
+        let shell = format!("email=$(touch {}; echo x@y)", account.place.join("ran").display());
+        for (settings, wanted) in [
+            (&["cap=200"][..], "say both"),
+            (&["email=you@example.com"], "say both"),
+            (&["cap=200", "mail=x"], "'mail=x' is no setting"),
+            (&["cap=0"], "cap is '0': say a number of dollars"),
+            (&["cap=-5"], "cap is '-5': say"),
+            (&["cap=abc"], "cap is 'abc': say"),
+            (&["cap=1,000"], "cap is '1,000': say"),
+            (&["cap=$200"], "cap is '$200': say"),
+            (&["email=you and me@example.com"], "email is 'you and me@example.com': say one"),
+            (&["email=o'brien"], "email is 'o'brien': say one"),
+            (&["email=*"], "email is '*': say one"),
+            (&[&shell], "say one address"),
+            (&["override=yes"], "override is 'yes': say true or false"),
+            (&["days=10"], "days is '10': say 7, 14"),
+        ] {
+            let arguments = [&["budget-deploy"], settings].concat();
+            let said = just(&account, nobody, &arguments)?;
+            ensure!(said.status == 2 && said.stderr.contains(wanted), "{settings:?}: {said:?}");
+        }
+        ensure!(!account.place.join("ran").exists(), "a setting was run as a command");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_recipes_say_what_is_missing_and_the_remedy() {
+    scenario(|| {
+        let account = Account::new()?;
+        let no_region =
+            [("AWS_REGION", ""), ("AWS_DEFAULT_REGION", ""), ("AWS_CONFIG_FILE", "/dev/null")];
+        let no_keys = [
+            ("AWS_ACCESS_KEY_ID", ""),
+            ("AWS_SECRET_ACCESS_KEY", ""),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        for (change, status, wanted) in [
+            (&no_region[..], 1, "no region is set: say aws configure"),
+            (&no_keys, 1, "Unable to locate credentials"),
+            (&[("GUPPY_STACK", "Team_B")], 2, "GUPPY_STACK is 'Team_B': say"),
+            (&[("GUPPY_STACK", "")], 2, "GUPPY_STACK is '': say"),
+        ] {
+            // Both settings: what is refused here is refused before anything is built.
+            let deploy = ["budget-deploy", "cap=200", "email=you@example.com"];
+            for recipe in [&deploy[..], &["budget-drill"], &["budget-status"]] {
+                let address = account.proxy.url.trim_start_matches("http://");
+                let said = just_with(&account, address, change, recipe)?;
+                let right = said.status == status && said.stderr.contains(wanted);
+                ensure!(right && said.stdout.is_empty(), "{recipe:?} {change:?}: {said:?}");
+            }
+        }
+        // The first version of the CLI reads another name of the region than the second.
+        let other = [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "")];
+        for recipe in ["budget-drill", "budget-status"] {
+            let address = account.proxy.url.trim_start_matches("http://");
+            let said = just_with(&account, address, &other, &[recipe])?;
+            let wanted = "is guppy-budget-stop deployed in eu-west-1?";
+            ensure!(said.status == 1 && said.stderr.contains(wanted), "{recipe}: {said:?}");
+        }
         Ok(())
     });
 }
@@ -159,14 +228,18 @@ fn just_budget_status_tells_what_is_and_what_is_missing() {
         account.spent("199.5");
         stack(&account)?;
         let watch = Watch::start(&account)?;
-        let status = || just(&account, &watch.address, &["budget-status"])?.ok();
-        // moto's CloudFormation knows neither schedules nor alarms.
+        let status = || just(&account, &watch.address, &["budget-status"]);
+        // moto's CloudFormation knows neither schedules nor alarms. What cannot be read is no success.
         let said = status()?;
+        ensure!(said.status == 1 && said.stderr.contains("GetSchedule"), "{said:?}");
+        let said = said.stdout;
         for line in [
             "cost       199.5 of 200 USD",
             "last check NONE in two hours",
             "schedule   UNKNOWN",
-            "alarm      NONE",
+            "alarm      guppy-budget-stop-failures: MISSING",
+            "alarm      guppy-budget-stop-undelivered: MISSING",
+            "alarm      guppy-budget-stop-checks: MISSING",
             "mail       you@example.com",
         ] {
             ensure!(said.lines().any(|one| one == line), "{line:?} is not in {said}");
@@ -191,7 +264,7 @@ fn just_budget_status_tells_what_is_and_what_is_missing() {
         let (old, new) = (event(600_000, "scheduled check done"), event(1_000, "a drill"));
         let put = ["logs", "put-log-events", "--log-events", &old, &new];
         aws(&account, &[&put[..], &group].concat())?;
-        let said = status()?;
+        let said = status()?.ok()?;
         for line in [
             "cost       200 of 200 USD: the cap is REACHED",
             "schedule   DISABLED",
@@ -206,6 +279,13 @@ fn just_budget_status_tells_what_is_and_what_is_missing() {
         command.args(date);
         let date = process::run(command, b"", LONG)?.ok()?;
         ensure!(said.contains(date.trim_end()), "{date:?} is not in {said}");
+        // A function that fails keeps nothing else from being told.
+        account.proxy.faults().broken_services.insert("budgets");
+        let said = status()?;
+        ensure!(said.status == 1, "{said:?}");
+        for line in ["cost       UNKNOWN", "schedule   DISABLED"] {
+            ensure!(said.stdout.lines().any(|one| one == line), "{line:?} is not in {said:?}");
+        }
         Ok(())
     });
 }
