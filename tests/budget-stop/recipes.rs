@@ -237,6 +237,7 @@ fn just_budget_status_tells_what_is_and_what_is_missing() {
             "cost       199.5 of 200 USD",
             "last check NONE in two hours",
             "schedule   UNKNOWN",
+            "alarm      guppy-budget-stop-errors: MISSING",
             "alarm      guppy-budget-stop-failures: MISSING",
             "alarm      guppy-budget-stop-undelivered: MISSING",
             "alarm      guppy-budget-stop-checks: MISSING",
