@@ -22,6 +22,9 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
         .ok()?;
     it.client.wait_sshd(vm, LONG)?;
     it.start_docker()?;
+    // logind waits for delay locks at most 5 s, in which a busy machine's guest may tell nothing.
+    vm.write_file("/etc/systemd/logind.conf.d/patient.conf", b"[Login]\nInhibitDelayMaxSec=60\n")?;
+    vm.sh("systemctl restart systemd-logind")?.ok()?;
 
     // A silent shell whose client says "alive" every second. A slow machine's answers may be late.
     let silent = it.client.ssh_terminal(
@@ -57,17 +60,26 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
            chmod 755 /etc/guppy/idle-stopper.*.d/*")?
         .ok()?;
     // What hooks say outlives the box on its console. Output is no sign of a person there.
+    vm.sh("mkfifo /run/told /run/late")?.ok()?;
     vm.service(
         "console-log",
-        "exec journalctl --follow --unit=guppy-idle-stopper-hooks.service --output=cat >/dev/ttyS0",
+        "journalctl --follow --unit=guppy-idle-stopper-hooks.service --output=cat | \
+         while read -r line; do \
+            printf '%s\\n' \"$line\" >/dev/ttyS0; \
+            if [[ $line == *'the second hook ran'* ]]; then echo >/run/told; fi; \
+         done",
     )?;
     // Somebody who asks for a hold when the order is out, while logind still waits for a delay lock.
-    vm.service("delayer", "exec systemd-inhibit --what=shutdown --mode=delay sleep 100000")?;
+    // It is given back when all that is to be told stands on the console, however slow the box is.
+    vm.service(
+        "delayer",
+        "exec systemd-inhibit --what=shutdown --mode=delay bash -c 'read </run/told; read </run/late'",
+    )?;
     vm.service(
         "late",
         "grep --quiet 'the order to power off was taken' \
             < <(exec journalctl --follow --lines=0 --unit=guppy-idle-stopper --output=cat); \
-         guppy hold 1h --why late >/dev/ttyS0 2>&1",
+         guppy hold 1h --why late >/dev/ttyS0 2>&1; echo >/run/late",
     )?;
     vm.sh("systemd-run --quiet --unit=stubborn -p TimeoutStopSec=5 bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")?
         .ok()?;
