@@ -107,7 +107,7 @@ fn however_much_is_left_the_commands_that_undo_the_rest_are_told() {
             format!("UnauthorizedOperation: {}", "x".repeat(900)),
         );
     }
-    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let report = Report { config: &config(), budget: &budget(), drill: false, regions: &[here] };
     let text = report.text();
     assert!(text.len() <= BYTES_AT_MOST, "{}", text.len());
     assert!(text.contains("\naws ec2 start-instances --region eu-west-1 --instance-ids i-1\n"));
@@ -128,7 +128,7 @@ fn nobodys_name_makes_a_line_of_the_report() {
         here.costs.push(name.clone());
         here.costs_unknown = Some(name);
     }
-    let report = Report { name: "guppy", budget: &budget(), drill: false, regions: &[here] };
+    let report = Report { config: &config(), budget: &budget(), drill: false, regions: &[here] };
     let text = report.text();
     assert!(!text.chars().any(|letter| letter != '\n' && super::is_unseen(letter)), "{text:?}");
     for line in text.lines() {
