@@ -154,3 +154,25 @@ fn no_answer_of_aws_budgets_stops_nothing_and_is_heard_of() {
         Ok(())
     });
 }
+
+#[test]
+fn a_new_budget_has_no_cost_yet_and_a_drill_needs_none() {
+    scenario(|| {
+        let account = Account::new()?;
+        account.proxy.faults().no_cost = true;
+        let ids = account.run_tagged("us-east-1", 1)?;
+        let mut function = Function::start(&account)?;
+        let drill = function.invoke(&json!({ "action": "drill" }), LONG)?.done()?;
+        let report = drill["report"].as_str().unwrap_or_default();
+        ensure!(report.contains("The month's cost is not known yet"), "{report}");
+        ensure!(report.contains(&ids[0]), "{report}");
+        let status = function.invoke(&json!({ "action": "status" }), LONG)?.done()?;
+        ensure!(status["spend"].is_null() && status["reached"].is_null(), "{status}");
+        let check = function.invoke(&json!({ "action": "check" }), LONG)?;
+        let failed =
+            |answer: &Answer| matches!(answer, Answer::Failed(why) if why.contains("no cost"));
+        ensure!(failed(&check), "{check:?}");
+        ensure!(account.in_state(&["us-east-1"], &ids, "running")? == ids, "it was stopped");
+        Ok(())
+    });
+}

@@ -59,6 +59,9 @@ pub(crate) struct Faults {
     pub(crate) broken_services: HashSet<&'static str>,
     /// What AWS Budgets says the month has cost: amount and unit. moto always says 0.
     pub(crate) spend: Option<(String, String)>,
+    /// AWS Budgets has no cost yet, as for a new budget: the field is not required.
+    /// <https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_budgets_Budget.html>
+    pub(crate) no_cost: bool,
     /// How many reservations a page has, however many are asked for, and an empty one before the
     /// first: "an API call can return an empty page with a token".
     /// <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-pagination.html>

@@ -241,7 +241,12 @@ impl Proxy {
 
     fn budget(&self, request: &Message, moto: &Moto) -> Result<Reply> {
         let mut reply = moto.pass_on(request)?;
-        if let Some((amount, unit)) = self.faults().spend.clone() {
+        let (spend, no_cost) = (self.faults().spend.clone(), self.faults().no_cost);
+        if no_cost {
+            let mut body: Value = serde_json::from_slice(&reply.body)?;
+            body["Budget"].as_object_mut().context("no budget")?.remove("CalculatedSpend");
+            reply.body = body.to_string().into_bytes();
+        } else if let Some((amount, unit)) = spend {
             let mut body: Value = serde_json::from_slice(&reply.body)?;
             body["Budget"]["CalculatedSpend"]["ActualSpend"] =
                 serde_json::json!({ "Amount": amount, "Unit": unit });

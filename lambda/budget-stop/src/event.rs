@@ -144,9 +144,8 @@ mod tests {
             [json!({ "Timestamp": "22 Nov" }), json!({ "Message": null }), json!({ "Type": 1 })]
         {
             let mut odd = record(TOPIC, "");
-            for (name, value) in change.as_object().expect("an object") {
-                odd["Sns"][name] = value.clone();
-            }
+            let sns = odd.get_mut("Sns").and_then(Value::as_object_mut).expect("an object");
+            sns.extend(change.as_object().expect("an object").clone());
             odd.as_object_mut().expect("an object").remove("EventVersion");
             let asked = read(&json!({ "Records": [odd] }), TOPIC).expect("a message");
             assert_eq!(asked, Ask::Check { from: Doorbell::Budget }, "{change}");

@@ -80,7 +80,7 @@ impl Report<'_> {
     }
 
     fn headline(&self) -> String {
-        let Budget { spend, cap } = self.budget;
+        let (spend, cap) = (self.budget.cost(), &self.budget.cap);
         let (stopped, regions) = (self.stopped(), self.regions.len());
         let mut text = String::new();
         if self.drill {

@@ -25,10 +25,12 @@ use crate::{region, sense};
 /// What an invocation answers to whoever waits for it: the recipes, a person.
 #[derive(Debug, Serialize)]
 struct Answer {
-    spend: f64,
+    /// Null: a new budget has none yet.
+    spend: Option<f64>,
     cap: f64,
     unit: String,
-    reached: bool,
+    /// Null where there is no cost.
+    reached: Option<bool>,
     stopped: usize,
     not_stopped: usize,
     regions: usize,
@@ -55,15 +57,15 @@ pub async fn handle(
     let now = Instant::now();
     let run = Run { clients, config, work: now + time.work, all: now + time.all };
     let budget = sense::budget::read(clients, config, run.work).await?;
-    let reached = budget.is_reached()?;
     let answer = match ask {
+        // What would be stopped does not depend on the cost.
         Ask::Drill => run.drill(&budget).await?,
-        Ask::Check { from } if reached => run.stop(&budget, from).await?,
+        Ask::Check { from } if budget.is_reached()? => run.stop(&budget, from).await?,
         _ => answer(&budget, &[], false, String::new())?,
     };
     if let Ask::Check { from: Doorbell::Schedule { .. } } = ask {
         // An alarm of template.yaml counts these lines.
-        info!("scheduled check done: {} of {}", budget.spend, budget.cap);
+        info!("scheduled check done: {budget}");
     }
     Ok(serde_json::to_value(answer)?)
 }
@@ -86,7 +88,7 @@ impl Run<'_> {
     }
 
     async fn stop(&self, budget: &Budget, from: Doorbell) -> Result<Answer> {
-        info!("{} of {}: stopping what is tagged", budget.spend, budget.cap);
+        info!("{budget}: stopping what is tagged");
         let mut regions = self.regions(false).await?;
         let told = is_worth_a_message(from, &regions);
         if told {
@@ -143,10 +145,10 @@ fn answer(
     report: String,
 ) -> Result<Answer> {
     Ok(Answer {
-        spend: budget.spend.value,
+        spend: budget.spend.as_ref().map(|spend| spend.value),
         cap: budget.cap.value,
         unit: budget.cap.unit.clone(),
-        reached: budget.is_reached()?,
+        reached: budget.spend.as_ref().map(|_| budget.is_reached()).transpose()?,
         stopped: regions.iter().map(|region| region.stopped.len()).sum(),
         not_stopped: regions.iter().map(|region| region.left.len()).sum(),
         regions: regions.len(),

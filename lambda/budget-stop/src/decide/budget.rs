@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 /// An amount of money as AWS Budgets says it: a decimal number and its unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,19 +32,32 @@ impl fmt::Display for Amount {
 /// What AWS Budgets says of the month.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
-    /// The actual cost so far, as far as AWS knows it by now.
-    pub spend: Amount,
+    /// The actual cost so far, as far as AWS knows it by now. None: a new budget has none yet.
+    pub spend: Option<Amount>,
     /// The cap.
     pub cap: Amount,
 }
 
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.cost(), self.cap)
+    }
+}
+
 impl Budget {
+    /// The cost, for people.
+    #[must_use]
+    pub fn cost(&self) -> String {
+        self.spend.as_ref().map_or_else(|| "not known yet".to_owned(), Amount::to_string)
+    }
+
     /// Whether the actual cost is at the cap or over it. Fails if they cannot be compared.
     pub fn is_reached(&self) -> Result<bool> {
-        if self.spend.unit != self.cap.unit {
-            bail!("the cost is in {} and the cap in {}", self.spend.unit, self.cap.unit);
+        let spend = self.spend.as_ref().context("AWS Budgets has no cost for this budget yet")?;
+        if spend.unit != self.cap.unit {
+            bail!("the cost is in {} and the cap in {}", spend.unit, self.cap.unit);
         }
-        Ok(self.spend.value >= self.cap.value)
+        Ok(spend.value >= self.cap.value)
     }
 }
 
@@ -63,7 +76,7 @@ mod tests {
             ("-5", false),
         ] {
             let amount = |value| Amount::read(value, "USD").expect("a number");
-            let budget = Budget { spend: amount(spend), cap: amount("200.0") };
+            let budget = Budget { spend: Some(amount(spend)), cap: amount("200.0") };
             assert_eq!(budget.is_reached().expect("one unit"), reached, "{spend}");
         }
     }
@@ -75,6 +88,7 @@ mod tests {
         }
         let spend = Amount::read("300", "EUR").expect("a number");
         let cap = Amount::read("200", "USD").expect("a number");
-        assert!(Budget { spend, cap }.is_reached().is_err());
+        assert!(Budget { spend: None, cap: cap.clone() }.is_reached().is_err());
+        assert!(Budget { spend: Some(spend), cap }.is_reached().is_err());
     }
 }

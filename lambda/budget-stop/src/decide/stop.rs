@@ -105,7 +105,7 @@ pub fn after(attempt: Attempt, failure: &Failure, rules: Rules, instance: &Insta
     };
     let together = attempt.ids.len() > 1;
     match failure.kind {
-        Kind::OutOfTime => Next::GiveUp(failure.to_string()),
+        Kind::OutOfTime => Next::GiveUp(unanswered(&attempt, failure)),
         Kind::Refused if is_of_the_region(failure) => Next::GiveUp(failure.to_string()),
         Kind::Refused if together => Next::Try(halves(attempt)),
         Kind::Refused => after_refusal(attempt, failure, rules, instance),
@@ -116,8 +116,16 @@ pub fn after(attempt: Attempt, failure: &Failure, rules: Rules, instance: &Insta
             Next::Try(vec![attempt])
         }
         // Its halves would hang as it did.
-        Kind::Silent => Next::GiveUp(failure.to_string()),
-        Kind::Throttled | Kind::Broken => Next::Leave(failure.to_string()),
+        Kind::Silent => Next::GiveUp(unanswered(&attempt, failure)),
+        Kind::Throttled | Kind::Broken => Next::Leave(unanswered(&attempt, failure)),
+    }
+}
+
+/// Why it was left; who reads that it runs on is told if it may not.
+fn unanswered(attempt: &Attempt, failure: &Failure) -> String {
+    match attempt.may_have_happened {
+        true => format!("{failure}; AWS may have stopped it all the same"),
+        false => failure.to_string(),
     }
 }
 

@@ -20,7 +20,7 @@ fn config() -> Config {
 
 fn budget() -> Budget {
     let amount = |value| Amount { value, unit: "USD".into() };
-    Budget { spend: amount(203.5), cap: amount(200.0) }
+    Budget { spend: Some(amount(203.5)), cap: amount(200.0) }
 }
 
 fn stopped(id: impl Into<String>, name: &str) -> Stopped {

@@ -10,7 +10,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::decide::budget::{Amount, Budget};
 
-/// Asks. Fails if there is no answer, or one without a cost or a cap.
+/// Asks. Fails if there is no answer, or one without a cap.
 pub(crate) async fn read(clients: &Clients, config: &Config, deadline: Instant) -> Result<Budget> {
     let client = clients.budgets();
     let (account, name) = (&config.account, &config.budget);
@@ -22,7 +22,7 @@ pub(crate) async fn read(clients: &Clients, config: &Config, deadline: Instant) 
     let budget = answer.budget().with_context(|| format!("AWS Budgets has no {name}"))?;
     let spend = budget.calculated_spend().and_then(|spend| spend.actual_spend());
     Ok(Budget {
-        spend: amount(spend.with_context(|| format!("AWS has no cost for {name} yet"))?)?,
+        spend: spend.map(amount).transpose()?,
         cap: amount(budget.budget_limit().with_context(|| format!("{name} has no limit"))?)?,
     })
 }
