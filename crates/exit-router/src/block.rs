@@ -144,7 +144,11 @@ async fn run(want: Want) -> Vec<String> {
     };
     // In the order of the plan, each whatever came of the one before: one layer is better than none.
     for action in decide::decide(State::default(), &input).actions {
-        let takes_away = matches!(action, Action::DeleteRule(_) | Action::DeleteRoute(_));
+        let takes_away = match &action {
+            Action::DeleteRule(_) | Action::DeleteRoute(_) => true,
+            Action::Filters { filters, .. } => filters.is_empty(),
+            _ => false,
+        };
         if want == Want::Closed && takes_away {
             continue;
         }

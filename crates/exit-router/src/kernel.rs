@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::prefix::{Family, Prefix};
 
@@ -167,18 +168,42 @@ pub struct Address {
     pub usable: bool,
 }
 
+/// What a filter takes, and what then.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taken {
+    /// Bears this address of the tunnel's as its source: dropped, wherever it came in. This machine's
+    /// own word to an answer that is for nobody came in nowhere.
+    From(IpAddr),
+    /// Came in by the interface of this name (None: the one it was made for is gone), to here: passes.
+    Exempt(Option<String>, Prefix),
+    /// All else that came in by it: dropped.
+    In(Option<String>),
+}
+
 /// A filter on what leaves by an uplink (tc-u32(8), on clsact's egress).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Filter {
     /// The uplink's index.
     pub uplink: u32,
-    /// The input interface of the packets it takes, by name; None: the one it was made for is gone.
-    pub indev: Option<String>,
-    /// Those to here pass; None: all are dropped.
-    pub pass: Option<Prefix>,
+    /// Which packets.
+    pub taken: Taken,
 }
 
 impl Filter {
+    /// Its place among an uplink's filters, low first. One for each family: a preference has one
+    /// protocol.
+    pub const fn preference(&self) -> u32 {
+        match &self.taken {
+            Taken::From(IpAddr::V4(_)) => FROM_PREF,
+            Taken::From(IpAddr::V6(_)) => FROM6_PREF,
+            Taken::Exempt(_, to) => match to.family() {
+                Family::V4 => EXEMPT_PREF,
+                Family::V6 => EXEMPT6_PREF,
+            },
+            Taken::In(_) => IN_PREF,
+        }
+    }
+
     /// As text, with the uplink's name where it is known.
     pub fn text(&self, links: &[Link]) -> String {
         let uplink = links.iter().find(|link| link.index == self.uplink);
@@ -188,33 +213,44 @@ impl Filter {
 
     /// The arguments that make tc(8) add it on the uplink of this name.
     pub fn tc(&self, uplink: &str) -> String {
-        let indev = self.indev.as_deref().unwrap_or("?");
-        match self.pass {
-            None => format!(
-                "filter add dev {uplink} egress protocol all pref {DROP_PREF} u32 match u32 0 0 \
-                 indev {indev} action drop"
-            ),
-            Some(to) => {
-                let (protocol, word) = match to.family() {
-                    Family::V4 => ("ip", "ip"),
-                    Family::V6 => ("ipv6", "ip6"),
-                };
-                let pref = match to.family() {
-                    Family::V4 => PASS_PREF,
-                    Family::V6 => PASS_PREF + 1,
-                };
-                let (address, length) = (to.address(), to.length());
-                format!(
-                    "filter add dev {uplink} egress protocol {protocol} pref {pref} u32 match {word} \
-                     dst {address}/{length} indev {indev} action pass"
-                )
+        let words = |family| match family {
+            Family::V4 => ("ip", "ip"),
+            Family::V6 => ("ipv6", "ip6"),
+        };
+        let (protocol, matches, action) = match &self.taken {
+            Taken::From(address) => {
+                let (protocol, word) = words(Family::of(*address));
+                let bits = Family::of(*address).bits();
+                (protocol, format!("match {word} src {address}/{bits}"), "drop")
             }
-        }
+            Taken::Exempt(indev, to) => {
+                let (protocol, word) = words(to.family());
+                let (address, length) = (to.address(), to.length());
+                let indev = indev.as_deref().unwrap_or("?");
+                (protocol, format!("match {word} dst {address}/{length} indev {indev}"), "pass")
+            }
+            Taken::In(indev) => {
+                let indev = indev.as_deref().unwrap_or("?");
+                ("all", format!("match u32 0 0 indev {indev}"), "drop")
+            }
+        };
+        let preference = self.preference();
+        format!(
+            "filter add dev {uplink} egress protocol {protocol} pref {preference} u32 {matches} \
+             action {action}"
+        )
     }
 }
 
-/// Before [`DROP_PREF`]: what peers may send past the tunnel. One for each family: a preference has
-/// one protocol.
-pub const PASS_PREF: u32 = 5308;
+/// What bears the tunnel's IPv4 address.
+pub const FROM_PREF: u32 = 5306;
+/// … or its IPv6 address.
+pub const FROM6_PREF: u32 = 5307;
+/// What peers may send past the tunnel over IPv4.
+pub const EXEMPT_PREF: u32 = 5308;
+/// … and over IPv6.
+pub const EXEMPT6_PREF: u32 = 5309;
 /// All else of the peers'.
-pub const DROP_PREF: u32 = 5310;
+pub const IN_PREF: u32 = 5310;
+/// All of them.
+pub const PREFERENCES: RangeInclusive<u32> = FROM_PREF..=IN_PREF;

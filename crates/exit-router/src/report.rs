@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::{Layers, Peer, Status};
 use crate::daemon::Daemon;
 use crate::decide::{Action, Phase, foreign};
+use crate::kernel::{Filter, Taken};
 use crate::prefix::Prefix;
 use crate::sense::tailscaled::{self, Tailscaled};
 use crate::sense::{nft, probe, sysctl};
@@ -64,7 +65,8 @@ fn of_daemon(daemon: &Daemon) -> Status {
     let lacks =
         |is_of: fn(&Action) -> bool| daemon.plan.is_none() || daemon.actions.iter().any(is_of);
     let enabled = daemon.intent.enabled;
-    let has_filters = daemon.network().is_some_and(|network| !network.filters.is_empty());
+    let of_peers = |filter: &Filter| matches!(filter.taken, Taken::In(Some(_)));
+    let has_filters = daemon.network().is_some_and(|network| network.filters.iter().any(of_peers));
     Status {
         enabled,
         profile: daemon.intent.profile.clone(),

@@ -54,7 +54,7 @@ pub struct Round {
     /// What has failed since all was well, so that it is said once.
     failed: HashSet<String>,
     /// Filters that this kernel does not take, and when: it says so by events that look like changes.
-    refused: Option<(Action, Instant)>,
+    refused: Vec<(Action, Instant)>,
     table_is_stale: bool,
     units_are_stale: bool,
     probing: Option<Probing>,
@@ -96,7 +96,7 @@ impl Round {
             due: None,
             retry_after: RETRY_AFTER,
             failed: HashSet::new(),
-            refused: None,
+            refused: Vec::new(),
             table_is_stale: true,
             units_are_stale: true,
             probing: None,
@@ -119,7 +119,7 @@ impl Round {
         self.daemon.borrow_mut().actions = left;
         if all_done {
             self.retry_after = RETRY_AFTER;
-            if self.due.is_none() && self.refused.is_none() {
+            if self.due.is_none() && self.refused.is_empty() {
                 self.failed.clear();
             }
         } else {
@@ -219,12 +219,10 @@ impl Round {
     async fn perform(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let links = self.daemon.borrow().network().map(|network| network.links.clone());
         let links = links.unwrap_or_default();
+        self.refused.retain(|(_, at)| at.elapsed() < REFUSED_AGAIN);
         let mut left = Vec::new();
         for action in actions {
-            let is_same = |(refused, _): &&(Action, Instant)| *refused == action;
-            if let Some((_, at)) = self.refused.as_ref().filter(is_same)
-                && at.elapsed() < REFUSED_AGAIN
-            {
+            if self.refused.iter().any(|(refused, _)| *refused == action) {
                 continue;
             }
             let text = act::text(&action, &links);
@@ -237,7 +235,7 @@ impl Round {
                 }
                 Err(why) if matches!(action, Action::Filters { .. }) => {
                     self.complain(&format!("{text}: {why}; the other two layers hold"));
-                    self.refused = Some((action, Instant::now()));
+                    self.refused.push((action, Instant::now()));
                 }
                 Err(why) => {
                     self.complain(&format!("{text}: {why}; tried again"));

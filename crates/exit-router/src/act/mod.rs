@@ -21,7 +21,9 @@ pub async fn perform(action: &Action, handle: &Handle) -> Result<(), String> {
         Action::Group(link) => netlink::group(handle, link).await,
         Action::ReplaceTable(text) => nft::replace(text).await,
         Action::RemoveTable => nft::remove().await,
-        Action::Filters { uplink, filters } => tc::replace(uplink, filters).await,
+        Action::Filters { uplink, preference, filters } => {
+            tc::replace(uplink, *preference, filters).await
+        }
         Action::StartUnit(_) | Action::StopUnit(_) => Ok(()),
     }
 }
@@ -36,10 +38,10 @@ pub fn text(action: &Action, links: &[Link]) -> String {
         Action::Group(link) => format!("ip link set {} group {}", link.name, crate::kernel::GROUP),
         Action::ReplaceTable(_) => "replace nft table inet guppy_exit_router".to_owned(),
         Action::RemoveTable => "remove nft table inet guppy_exit_router".to_owned(),
-        Action::Filters { uplink, filters } if filters.is_empty() => {
-            format!("remove tc filters on {}", uplink.name)
+        Action::Filters { uplink, preference, filters } => {
+            let what = if filters.is_empty() { "remove" } else { "replace" };
+            format!("{what} tc filters of pref {preference} on {}", uplink.name)
         }
-        Action::Filters { uplink, .. } => format!("replace tc filters on {}", uplink.name),
         Action::StartUnit(profile) => format!("start {}", crate::profile::unit(profile)),
         Action::StopUnit(profile) => format!("stop {}", crate::profile::unit(profile)),
     }

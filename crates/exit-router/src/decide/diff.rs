@@ -1,7 +1,7 @@
 //! The smallest set of actions from what is there to what must hold: what closes comes before what
 //! opens.
 
-use crate::kernel::{Filter, GROUP, PROTOCOL, Route};
+use crate::kernel::{Filter, GROUP, PREFERENCES, PROTOCOL, Route};
 use crate::sense::Network;
 
 use super::Action;
@@ -47,20 +47,22 @@ pub fn routing(plan: &Plan, network: &Network) -> Vec<Action> {
     actions
 }
 
-/// Each uplink's filters are made anew together, since their order counts.
+/// What has one preference is made anew together; the rest of an uplink's filters stands meanwhile.
 fn filters(plan: &Plan, network: &Network) -> Vec<Action> {
     let mut actions = Vec::new();
     for uplink in &network.uplinks {
         let Some(link) = network.links.iter().find(|link| link.index == *uplink) else { continue };
-        let of_uplink = |filters: &[Filter]| -> Vec<Filter> {
-            let mut of_uplink: Vec<Filter> =
-                filters.iter().filter(|filter| filter.uplink == *uplink).cloned().collect();
-            of_uplink.sort();
-            of_uplink
-        };
-        let wanted = of_uplink(&plan.filters);
-        if wanted != of_uplink(&network.filters) {
-            actions.push(Action::Filters { uplink: link.clone(), filters: wanted });
+        for preference in PREFERENCES {
+            let of_preference = |filters: &[Filter]| -> Vec<Filter> {
+                let mut here = filters.to_vec();
+                here.retain(|each| each.uplink == *uplink && each.preference() == preference);
+                here.sort();
+                here
+            };
+            let filters = of_preference(&plan.filters);
+            if filters != of_preference(&network.filters) {
+                actions.push(Action::Filters { uplink: link.clone(), preference, filters });
+            }
         }
     }
     actions

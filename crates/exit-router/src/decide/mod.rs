@@ -48,11 +48,13 @@ pub enum Action {
     ReplaceTable(String),
     /// Takes our nft table away.
     RemoveTable,
-    /// Replaces our filters on this uplink.
+    /// Replaces our filters of one preference on this uplink.
     Filters {
         /// The uplink.
         uplink: Link,
-        /// In their order; none: they are taken away.
+        /// The preference.
+        preference: u32,
+        /// None: they are taken away.
         filters: Vec<crate::kernel::Filter>,
     },
     /// Starts the client of a profile.

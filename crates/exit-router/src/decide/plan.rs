@@ -3,8 +3,11 @@
 //! **Architecture Invariant:** the plan without a tunnel is a part of each plan with one. So what
 //! only adds, as the block before the network does, never opens anything.
 
+use std::net::IpAddr;
+
 use crate::kernel::{
     Filter, LAST, Link, MAIN, PROTOCOL, Route, RouteAction, Rule, RuleAction, TABLE, TUNNEL_METRIC,
+    Taken,
 };
 use crate::prefix::{Family, Prefix, TAILNET};
 
@@ -234,21 +237,24 @@ fn leaving(policy: &Policy) -> Vec<Line> {
     lines
 }
 
-/// None while the peers' interface is not there: such a filter is bound to an index.
+/// By input interface none while the peers' is not there: such a filter is bound to an index.
 fn filters(policy: &Policy, links: &[Link]) -> Vec<Filter> {
-    if !links.iter().any(|link| link.name == policy.peers) {
-        return Vec::new();
-    }
+    let own = policy.tunnel.iter().flat_map(|tunnel| tunnel.addresses.iter().copied());
+    let own: Vec<IpAddr> = own.collect();
     let mut filters = Vec::new();
     for uplink in &policy.uplinks {
+        let mut add = |taken| filters.push(Filter { uplink: uplink.index, taken });
+        own.iter().for_each(|address| add(Taken::From(*address)));
+        if !links.iter().any(|link| link.name == policy.peers) {
+            continue;
+        }
         let indev = || Some(policy.peers.clone());
         for also in policy.also_forward.iter().filter(|also| policy.is_for_peers(also)) {
             if also.via == uplink.name {
-                let pass = Some(also.to);
-                filters.push(Filter { uplink: uplink.index, indev: indev(), pass });
+                add(Taken::Exempt(indev(), also.to));
             }
         }
-        filters.push(Filter { uplink: uplink.index, indev: indev(), pass: None });
+        add(Taken::In(indev()));
     }
     filters
 }

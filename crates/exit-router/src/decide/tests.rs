@@ -5,5 +5,6 @@
 mod kernel;
 mod phases;
 mod plans;
+mod steps;
 mod walk;
 mod world;

@@ -13,7 +13,8 @@ use netlink_packet_route::tc::{TcHandle, TcHeader, TcU32Selector};
 
 use super::Network;
 use crate::kernel::{
-    Address, DROP_PREF, Filter, Link, MAIN, PASS_PREF, Route, RouteAction, Rule, RuleAction, TABLE,
+    Address, EXEMPT_PREF, EXEMPT6_PREF, FROM_PREF, FROM6_PREF, Filter, IN_PREF, Link, MAIN, Route,
+    RouteAction, Rule, RuleAction, TABLE, Taken,
 };
 use crate::prefix::{Family, Prefix};
 use crate::rtnl::{self, Handle, Message, kind};
@@ -281,12 +282,12 @@ fn filter(uplink: u32, message: &Message) -> Option<Filter> {
     }
     let selector = selector?;
     let family = match preference {
-        DROP_PREF => return Some(Filter { uplink, indev, pass: None }),
-        PASS_PREF => Family::V4,
-        _ if preference == PASS_PREF + 1 => Family::V6,
+        IN_PREF => return Some(Filter { uplink, taken: Taken::In(indev) }),
+        FROM_PREF | EXEMPT_PREF => Family::V4,
+        FROM6_PREF | EXEMPT6_PREF => Family::V6,
         _ => return None,
     };
-    // Keys are 32 bits each, from the header's destination on.
+    // Keys are 32 bits each, from the header's source or destination on.
     let (mut bits, mut length) = (0_u128, 0_u32);
     for key in &selector.keys {
         bits = bits << 32 | u128::from(key.val);
@@ -300,6 +301,55 @@ fn filter(uplink: u32, message: &Message) -> Option<Filter> {
             IpAddr::from(bits.checked_shl(left).unwrap_or(0).to_be_bytes())
         }
     };
-    let pass = Some(Prefix::around(address, u8::try_from(length).ok()?));
-    Some(Filter { uplink, indev, pass })
+    let taken = match preference {
+        FROM_PREF | FROM6_PREF => Taken::From(address),
+        _ => Taken::Exempt(indev, Prefix::around(address, u8::try_from(length).ok()?)),
+    };
+    Some(Filter { uplink, taken })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// As the kernel tells of a filter of u32 with these keys (u32_dump(), struct tc_u32_sel).
+    fn told(preference: u32, keys: &[(u32, u32)], indev: Option<&str>) -> Message {
+        let mut selector = vec![1, 0, u8::try_from(keys.len()).unwrap(), 0];
+        selector.extend([0; 12]);
+        for (value, mask) in keys {
+            selector.extend(mask.to_be_bytes());
+            selector.extend(value.to_be_bytes());
+            selector.extend([0; 8]);
+        }
+        let mut options = rtnl::attribute(rtnl::filter::U32_SELECTOR, &selector);
+        if let Some(name) = indev {
+            let name = format!("{name}\0");
+            options.extend(rtnl::attribute(rtnl::filter::U32_INDEV, name.as_bytes()));
+        }
+        let header = TcHeader { info: preference << 16, ..TcHeader::default() };
+        Message::new(kind::NEWTFILTER, &header).with(rtnl::filter::OPTIONS, &options)
+    }
+
+    #[test]
+    fn what_is_read_back_is_what_was_put() {
+        let indev = Some("tailscale0".to_owned());
+        let to = |text: &str| Taken::Exempt(indev.clone(), text.parse().unwrap());
+        let from = |text: &str| Taken::From(text.parse().unwrap());
+        let all = u32::MAX;
+        let six = [(0xfd08_0000, all), (0, all), (0, all), (2, all)];
+        for (preference, keys, indev, taken) in [
+            (FROM_PREF, &[(0x0a08_0002, all)][..], None, from("10.8.0.2")),
+            (FROM6_PREF, &six, None, from("fd08::2")),
+            (EXEMPT_PREF, &[(0x0a01_0000, 0xffff_0000)], Some("tailscale0"), to("10.1.0.0/16")),
+            (EXEMPT6_PREF, &[(0x2001_0db8, all)], Some("tailscale0"), to("2001:db8::/32")),
+            (IN_PREF, &[(0, 0)], Some("tailscale0"), Taken::In(indev.clone())),
+            (IN_PREF, &[(0, 0)], None, Taken::In(None)),
+        ] {
+            let read = filter(2, &told(preference, keys, indev)).unwrap();
+            assert_eq!((read.preference(), read.taken), (preference, taken));
+        }
+        assert_eq!(filter(2, &told(49_152, &[(0, 0)], None)), None);
+    }
 }

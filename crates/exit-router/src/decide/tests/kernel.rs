@@ -33,6 +33,8 @@ pub(super) struct Kernel {
     pub(super) plan: Option<Plan>,
     /// Our filters stand on the uplink for packets from this index.
     pub(super) filtered: Option<u32>,
+    /// … and for packets from these addresses.
+    pub(super) filtered_from: Vec<IpAddr>,
     /// Addresses by which tailscaled's table 52 knows peers.
     pub(super) peers: Vec<Prefix>,
     pub(super) tailscale: u32,
@@ -49,11 +51,11 @@ impl Kernel {
         if !self.name(out).is_some_and(|link| link.up) {
             return None;
         }
-        self.passes_chains(packet, out)?;
+        let from = self.passes_chains(packet, out)?;
+        let is_taken = self.filtered.is_some() && packet.iif == self.filtered
+            || self.filtered_from.contains(&from);
         // They stand on the interface, whatever main says of it by now.
-        let is_filtered =
-            out == super::world::ETH0 && self.filtered.is_some() && packet.iif == self.filtered;
-        (!is_filtered).then_some(out)
+        (!is_taken || out != super::world::ETH0).then_some(out)
     }
 
     fn route(&self, packet: &Packet) -> Option<u32> {

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{ETH0, TUNNEL, World, address, unit};
+use super::world::{ETH0, TUNNEL, World, address, link, unit};
+use crate::decide::plan::Plan;
 use crate::decide::{Action, Decision, EXIT_CONFIG, EXIT_PARKED, Phase};
 use crate::intent::Intent;
-use crate::kernel::{LAST, PROTOCOL, Route, RouteAction, RuleAction};
+use crate::kernel::{
+    FROM_PREF, FROM6_PREF, Filter, IN_PREF, LAST, PROTOCOL, Route, RouteAction, RuleAction, Taken,
+};
 use crate::prefix::{Family, Prefix};
 use crate::sense::{Evidence, Reading};
 
@@ -73,8 +76,63 @@ fn what_was_taken_away_comes_back_and_what_was_added_goes() {
     edited.table = Some(listed(&plan.nft()).replace("drop", "accept"));
     assert_eq!(edited.decide().actions, [Action::ReplaceTable(plan.nft())]);
     let mut renewed = world.clone();
-    renewed.network.filters[0].indev = None;
-    assert!(matches!(renewed.decide().actions.as_slice(), [Action::Filters { .. }]));
+    for filter in &mut renewed.network.filters {
+        if let Taken::In(indev) = &mut filter.taken {
+            *indev = None;
+        }
+    }
+    let made = filters(&plan, IN_PREF);
+    assert_eq!(renewed.decide().actions, [made]);
+}
+
+/// The filters of one preference are made anew.
+fn filters(plan: &Plan, preference: u32) -> Action {
+    let mut filters = plan.filters.clone();
+    filters.retain(|filter| filter.preference() == preference);
+    Action::Filters { uplink: link(ETH0, "eth0", 1500, 0), preference, filters }
+}
+
+#[test]
+fn filters_by_the_tunnels_address_follow_it_and_the_peers_filter_stands_meanwhile() {
+    let world = World::up();
+    let mut world = after(world.clone(), &world.decide());
+    let with = world.decide().plan.unwrap();
+    let from = |address: &str| Taken::From(address.parse().unwrap());
+    let taken = |plan: &Plan| -> Vec<Taken> {
+        plan.filters.iter().map(|filter| filter.taken.clone()).collect()
+    };
+    assert_eq!(taken(&with), [from("10.8.0.2"), Taken::In(Some("tailscale0".into()))]);
+
+    world.network.addresses.pop();
+    world.network.addresses.push(address(TUNNEL, "10.8.0.3/32"));
+    world.network.addresses.push(address(TUNNEL, "fd08::3/128"));
+    let moved = world.decide();
+    let plan = moved.plan.clone().unwrap();
+    let tunnel = [from("10.8.0.3"), from("fd08::3")];
+    assert_eq!(taken(&plan), [&tunnel[..], &[Taken::In(Some("tailscale0".into()))]].concat());
+    let of_filters = |decision: &Decision| -> Vec<Action> {
+        let mut actions = decision.actions.clone();
+        actions.retain(|action| matches!(action, Action::Filters { .. }));
+        actions
+    };
+    let both = [filters(&plan, FROM_PREF), filters(&plan, FROM6_PREF)];
+    assert_eq!(of_filters(&moved), both);
+
+    let mut world = after(world, &moved);
+    assert_eq!(world.decide().actions, []);
+    world.intent.profile = None;
+    let ended = world.decide();
+    let none = ended.plan.clone().unwrap();
+    assert_eq!(of_filters(&ended), [filters(&none, FROM_PREF), filters(&none, FROM6_PREF)]);
+    assert_eq!(taken(&none), [Taken::In(Some("tailscale0".into()))]);
+}
+
+#[test]
+fn before_there_is_a_tailnet_the_tunnels_address_is_filtered_already() {
+    let mut world = World::up();
+    world.network.links.retain(|link| link.name != "tailscale0");
+    let taken: Vec<_> = world.decide().plan.unwrap().filters;
+    assert_eq!(taken.iter().map(Filter::preference).collect::<Vec<_>>(), [FROM_PREF]);
 }
 
 #[test]

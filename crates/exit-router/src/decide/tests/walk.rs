@@ -7,66 +7,21 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::kernel::{Kernel, Packet};
+use super::steps::{Step, step};
 use super::world::{ETH0, TAILSCALE0, TUNNEL, World, address};
 use crate::decide::Action;
-use crate::kernel::{PROTOCOL, RouteAction, Rule};
+use crate::decide::chains::{Line, Match, Verdict};
+use crate::kernel::{LAST, PROTOCOL, Route, RouteAction, Rule, Taken};
+use crate::prefix::{Family, Prefix};
 
-/// Something that happens to the box.
-#[derive(Clone, Debug)]
-enum Step {
-    FlushRules,
-    DeleteRule(usize),
-    FlushTable,
-    DeleteRoute(usize),
-    FlushNft,
-    FlushFilters,
-    LinkDown,
-    LinkUp,
-    LinkDeleted,
-    LinkMade,
-    AddressesFlushed,
-    RenamePeers,
-    RenamePeersBack,
-    RenameTunnel,
-    RenameTunnelBack,
-    PeersRemade,
-    UplinkGone,
-    UplinkBack,
-    ForeignRoute,
-    ForeignRule,
-    Down,
-    Up,
-    /// The daemon looks, and gets so far before it is killed.
-    Look(usize),
-}
+/// The tunnel's own addresses.
+const OWN: [&str; 2] = ["10.8.0.2", "fd08::2"];
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        Just(Step::FlushRules),
-        (0..12_usize).prop_map(Step::DeleteRule),
-        Just(Step::FlushTable),
-        (0..8_usize).prop_map(Step::DeleteRoute),
-        Just(Step::FlushNft),
-        Just(Step::FlushFilters),
-        Just(Step::LinkDown),
-        Just(Step::LinkUp),
-        Just(Step::LinkDeleted),
-        Just(Step::LinkMade),
-        Just(Step::AddressesFlushed),
-        Just(Step::RenamePeers),
-        Just(Step::RenamePeersBack),
-        Just(Step::RenameTunnel),
-        Just(Step::RenameTunnelBack),
-        Just(Step::PeersRemade),
-        Just(Step::UplinkGone),
-        Just(Step::UplinkBack),
-        Just(Step::ForeignRoute),
-        Just(Step::ForeignRule),
-        Just(Step::Down),
-        Just(Step::Up),
-        (0..40_usize).prop_map(Step::Look),
-        Just(Step::Look(usize::MAX)),
-    ]
+/// What this machine says to an answer out of the tunnel that no socket of its own has asked for.
+fn refusal(own: &str) -> Packet {
+    let from: IpAddr = own.parse().unwrap();
+    let to = if from.is_ipv4() { "203.0.113.80" } else { "2001:db8:80::1" };
+    Packet { from, to: to.parse().unwrap(), iif: None, is_answer: false, bound: None }
 }
 
 /// The world that the daemon sees, and the kernel as it is.
@@ -88,6 +43,7 @@ impl Walk {
             uplink: Some(ETH0),
             plan: None,
             filtered: None,
+            filtered_from: Vec::new(),
             peers: vec!["100.64.0.2".parse().unwrap(), "fd7a:115c:a1e0::2".parse().unwrap()],
             tailscale: TAILSCALE0,
         };
@@ -120,8 +76,8 @@ impl Walk {
                 self.world.table = None;
             }
             Step::FlushFilters => {
-                self.kernel.filtered = None;
                 self.world.network.filters.clear();
+                self.filter();
             }
             Step::LinkDown => self.set_up(false),
             Step::LinkUp => self.set_up(true),
@@ -162,7 +118,11 @@ impl Walk {
                 }
                 self.tailscale = new;
                 self.kernel.tailscale = new;
-                self.world.network.filters.iter_mut().for_each(|filter| filter.indev = None);
+                for filter in &mut self.world.network.filters {
+                    if let Taken::In(indev) | Taken::Exempt(indev, _) = &mut filter.taken {
+                        *indev = None;
+                    }
+                }
             }
             Step::UplinkGone => self.kernel.uplink = None,
             Step::UplinkBack => self.kernel.uplink = Some(ETH0),
@@ -245,13 +205,48 @@ impl Walk {
                     self.world.table = Some(text.clone());
                     self.world.state.applied = Some((text.clone(), text));
                 }
-                Action::Filters { filters, .. } => {
-                    self.kernel.filtered = filters.last().map(|_| self.tailscale);
-                    self.world.network.filters = filters;
+                Action::Filters { preference, filters, .. } => {
+                    let stand = &mut self.world.network.filters;
+                    stand.retain(|each| each.preference() != preference);
+                    stand.extend(filters);
+                    self.filter();
                 }
                 _ => {}
             }
         }
+    }
+
+    /// The kernel filters as it is told to.
+    fn filter(&mut self) {
+        let taken: Vec<&Taken> =
+            self.world.network.filters.iter().map(|each| &each.taken).collect();
+        let named = |each: &&Taken| matches!(each, Taken::In(Some(_)));
+        self.kernel.filtered = taken.iter().copied().find(named).map(|_| self.tailscale);
+        self.kernel.filtered_from = taken
+            .iter()
+            .filter_map(|each| match each {
+                Taken::From(address) => Some(*address),
+                _ => None,
+            })
+            .collect();
+    }
+
+    /// How many of the three layers keep what bears this address of the tunnel's from the uplink, now.
+    fn layers_of(&self, address: IpAddr) -> usize {
+        let family = Family::of(address);
+        let own = Some(Prefix::host(address));
+        let ends = |route: &Route| route.to.family() == family && route.metric == LAST;
+        let rules = self.kernel.rules.iter().any(|rule| rule.from == own)
+            && self.kernel.routes.iter().any(ends)
+            && self.kernel.rules.iter().all(|rule| rule.protocol == PROTOCOL)
+            && self.kernel.routes.iter().all(|route| route.protocol == PROTOCOL);
+        let is_refused = |line: &Line| {
+            line.0.first() == Some(&Match::From(address)) && line.1 == Verdict::Blocked
+        };
+        let mut chains = self.kernel.plan.iter().flat_map(|plan| &plan.chains);
+        let chains = chains.any(|chain| chain.lines.iter().any(is_refused));
+        let filter = self.kernel.filtered_from.contains(&address);
+        [rules, chains, filter].into_iter().filter(|holds| *holds).count()
     }
 
     /// How many of the three layers stand as they should, now.
@@ -293,6 +288,15 @@ impl Walk {
             let own =
                 Packet { from: own.parse().unwrap(), to, iif: None, is_answer: false, bound: None };
             assert_eq!(self.kernel.leaves_by(&own), self.kernel.uplink, "own to {to}");
+        }
+        for own in OWN {
+            let packet = refusal(own);
+            let out = self.kernel.leaves_by(&packet);
+            assert!(
+                out.is_none_or(|out| tunnels.contains(&out)) || self.layers_of(packet.from) == 0,
+                "the box's own from {own} leaves by {out:?}: {:#?}",
+                self.kernel
+            );
         }
         // From the customer's network nothing comes in that nobody has asked for.
         for tunnel in tunnels {
@@ -371,6 +375,21 @@ fn with_the_tunnel_up_peers_go_into_it_and_answers_come_back() {
         bound: None,
     };
     assert_eq!(walk.kernel.leaves_by(&probe), Some(TUNNEL));
+}
+
+#[test]
+fn what_this_box_refuses_out_of_the_tunnel_leaves_by_no_uplink_while_one_layer_stands() {
+    let gone = [Step::FlushRules, Step::FlushNft, Step::FlushFilters];
+    for own in OWN {
+        for left in 0..gone.len() {
+            let mut walk = Walk::new();
+            let others = gone.iter().enumerate().filter(|(at, _)| *at != left);
+            others.for_each(|(_, step)| walk.take(step));
+            assert_ne!(walk.kernel.leaves_by(&refusal(own)), Some(ETH0), "{own}, {:?}", gone[left]);
+            walk.take(&gone[left]);
+            assert_eq!(walk.kernel.leaves_by(&refusal(own)), Some(ETH0), "{own}");
+        }
+    }
 }
 
 #[test]
