@@ -60,8 +60,18 @@ fn a_stop_an_upgrade_and_a_purge_do_what_they_say() {
         it.until_egress(&it.own_addresses()?)?;
         it.vpn(&format!("up {ACME} --wait-healthy --timeout 4min"))?;
         it.until_egress(&it.customer.addresses()?)?;
+        // Whatever has failed goes with its package.
+        it.guppy.sh("conf=/run/systemd/system/guppy-exit-router-block.service.d/test.conf
+             mkdir -p $(dirname $conf)
+             printf '[Service]\nExecStartPre=/bin/false\n' >$conf && systemctl daemon-reload
+             systemctl restart guppy-exit-router-block.service && exit 1
+             rm $conf && systemctl daemon-reload")?;
         it.guppy.apt("purge -y guppy-exit-router")?;
         ensure!(gone(&it)?, "left by a purge: {}", it.guppy.sh("ip rule; nft list tables")?);
+        let units =
+            "systemctl list-units --all --plain --no-legend 'guppy-exit-router*' 'guppy-vpn@*'";
+        let units = it.guppy.sh(units)?;
+        ensure!(units.is_empty(), "left by a purge: {units}");
         // The manual of `guppy vpn` is guppy-cli's.
         let left = it.guppy.sh(
             "find / -xdev \\( -name '*exit-router*' -o -name '*guppy-vpn*' \\) -not -path '/proc/*' \
