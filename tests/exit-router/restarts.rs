@@ -84,6 +84,37 @@ fn a_stop_an_upgrade_and_a_purge_do_what_they_say() {
     });
 }
 
+#[test]
+fn without_tailscale_the_agent_waits_and_takes_up_its_work_when_it_comes() {
+    scenario(|| {
+        let mut it = World::without_agent(Release::Trixie, Guppy::container, &[])?;
+        // It takes its interface with it.
+        it.guppy
+            .sh("systemctl stop tailscaled.service && ! ip link show tailscale0 2>/dev/null")?;
+        it.install()?;
+        let missing = "there is no tailscale0";
+        let status = it.guppy.sh("guppy status")?;
+        ensure!(status.contains(missing), "{status}");
+        for _ in 0..3 {
+            it.guppy.sh("ip rule add pref 30000 lookup 5000; ip rule del pref 30000")?;
+            it.until_converged()?;
+        }
+        let said = it.guppy.sh(&format!("journalctl -o cat -u {UNIT} | grep -c '^{missing}'"))?;
+        let starts = it.guppy.sh(&format!("systemctl show -P NRestarts {UNIT}"))?;
+        ensure!((&*said, &*starts) == ("1", "0"), "said {said} times, {starts} restarts");
+
+        it.guppy.sh("systemctl start tailscaled.service")?;
+        it.until("tailscale0 to be seen", |it| {
+            Ok(!it.guppy.sh("guppy status")?.contains(missing))
+        })?;
+        let mut judge = it.judge()?;
+        it.raise(Vpn::WireGuard)?;
+        let leaks = it.leaks(&mut judge)?;
+        ensure!(leaks.is_empty(), "{leaks:#?}");
+        Ok(())
+    });
+}
+
 /// Nothing of ours is in the kernel.
 fn gone(it: &World) -> Result<bool> {
     // ip(8) takes a protocol for rules too, and heeds it only when it flushes.

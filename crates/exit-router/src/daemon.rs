@@ -42,6 +42,8 @@ pub struct Daemon {
     pub actions: Vec<Action>,
     /// How the tunnel is.
     pub phase: Phase,
+    /// Whether the peers' interface is there; None: not known yet.
+    peers: Option<bool>,
     attended: Option<u64>,
     intent_file: PathBuf,
     profiles_folder: PathBuf,
@@ -74,6 +76,7 @@ impl Daemon {
             plan: None,
             actions: Vec::new(),
             phase: Phase::Off,
+            peers: None,
             attended: None,
             intent_file: intent_file.to_owned(),
             profiles_folder: profiles_folder.to_owned(),
@@ -112,6 +115,7 @@ impl Daemon {
             tell(self.intent.profile.as_deref(), &phase);
             self.phase = phase;
         }
+        self.look_for_peers();
         self.actions = actions.clone();
         (actions, again)
     }
@@ -201,10 +205,34 @@ impl Daemon {
         Ok(before)
     }
 
+    /// Says once when the peers' interface is not there, and once when it has come.
+    fn look_for_peers(&mut self) {
+        let Some(network) = self.evidence.network.known() else { return };
+        let name = &self.config.config().tailscale_interface;
+        let there = network.link(name).is_some();
+        match (self.peers, there) {
+            (Some(before), now) if before == now => return,
+            (None, true) => {}
+            (_, true) => info!(guppy_event = "peers", "there is {name}: peers may come in by it"),
+            (_, false) => {
+                info!(guppy_event = "no-peers", "there is no {name}: waiting for tailscaled")
+            }
+        }
+        self.peers = Some(there);
+    }
+
+    /// What there is to say of the tunnel, and of the peers' interface while it is not there.
+    pub fn detail(&self) -> String {
+        let missing = (self.peers == Some(false))
+            .then(|| format!("there is no {} yet", self.config.config().tailscale_interface));
+        let phase = Some(self.phase.detail().to_owned()).filter(|detail| !detail.is_empty());
+        phase.into_iter().chain(missing).collect::<Vec<_>>().join("; ")
+    }
+
     /// The line for `systemctl status`.
     pub fn status(&self) -> String {
         let name = self.intent.profile.as_deref().unwrap_or("no tunnel");
-        let detail = self.phase.detail();
+        let detail = self.detail();
         if detail.is_empty() {
             format!("{name}: {}", self.phase.name())
         } else {

@@ -71,7 +71,7 @@ fn of_daemon(daemon: &Daemon) -> Status {
         enabled,
         profile: daemon.intent.profile.clone(),
         state: daemon.phase.name().to_owned(),
-        detail: daemon.phase.detail().to_owned(),
+        detail: daemon.detail(),
         interface: None,
         healthy: None,
         probe: None,

@@ -23,6 +23,8 @@ pub struct Unit {
     pub sub: String,
     /// `enabled`, `disabled`, …; empty without a file.
     pub file: String,
+    /// It was to be started, and a condition of its own did not hold (systemd.unit(5), Condition…=).
+    pub is_skipped: bool,
 }
 
 /// One of logind's locks.
@@ -67,13 +69,16 @@ impl Bus {
         ))
         .await?;
         let path: OwnedObjectPath = reply.body().deserialize().map_err(|e| e.to_string())?;
+        let property =
+            |name| self.property(SYSTEMD, path.as_str(), "org.freedesktop.systemd1.Unit", name);
         let text = async |name| {
-            let value = self
-                .property(SYSTEMD, path.as_str(), "org.freedesktop.systemd1.Unit", name)
-                .await?;
-            String::try_from(value).map_err(|error| format!("{name}: {error}"))
+            String::try_from(property(name).await?).map_err(|error| format!("{name}: {error}"))
         };
+        // Of one that was never to be started the result is no, too.
+        let asked = u64::try_from(property("ConditionTimestampMonotonic").await?);
+        let held = bool::try_from(property("ConditionResult").await?);
         Ok(Unit {
+            is_skipped: asked.is_ok_and(|asked| asked > 0) && held.is_ok_and(|held| !held),
             load: text("LoadState").await?,
             active: text("ActiveState").await?,
             sub: text("SubState").await?,

@@ -45,8 +45,13 @@ pub async fn run(socket: Option<&Path>) -> Result<Report, Failure> {
         // `--socket` says where one agent is, the first.
         let told = agent.package == IDLE_STOPPER.package && socket.is_some();
         let installed = agent.is_installed() || told;
-        let summary = if installed { summary(&agent, socket).await } else { Ok(None) };
+        let skipped = installed && unit.as_ref().is_ok_and(|unit| unit.is_skipped);
+        let summary = if installed && !skipped { summary(&agent, socket).await } else { Ok(None) };
         let state = unit.ok().map(|unit| (unit.active, unit.sub));
+        if skipped {
+            agents.push(left_out(agent.package, state));
+            continue;
+        }
         agents.push(line(agent.package.to_owned(), installed, state, summary));
     }
     agents.extend(keepers(&bus).await);
@@ -126,6 +131,15 @@ fn line(
     Line { name, installed, active, sub, summary, error }
 }
 
+/// An agent that can do nothing here, as systemd has found: in a container without a network of its own,
+/// say.
+fn left_out(package: &str, state: Option<(String, String)>) -> Line {
+    let why = format!("left out: a condition does not hold here; see: systemctl status {package}");
+    let (active, sub) = state.unzip();
+    let name = package.to_owned();
+    Line { name, installed: true, active, sub, summary: Some(why), error: None }
+}
+
 fn none_installed() -> String {
     let mut packages: Vec<_> = AGENTS.iter().map(|agent| agent.package).collect();
     packages.push(keeper::PACKAGE);
@@ -175,6 +189,17 @@ mod tests {
             text(&[line]),
             "guppy-idle-stopper  failed (failed)  its unit is failed (failed); see: systemctl \
              status guppy-idle-stopper\n"
+        );
+    }
+
+    #[test]
+    fn an_agent_that_is_left_out_is_not_wrong() {
+        let line = left_out("guppy-exit-router", state("inactive", "dead"));
+        assert_eq!(line.error, None);
+        assert_eq!(
+            text(&[line]),
+            "guppy-exit-router  inactive (dead)  left out: a condition does not hold here; see: \
+             systemctl status guppy-exit-router\n"
         );
     }
 

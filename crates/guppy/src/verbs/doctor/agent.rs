@@ -231,6 +231,7 @@ mod tests {
                 active: active.to_owned(),
                 sub: "running".to_owned(),
                 file: file.to_owned(),
+                is_skipped: false,
             }))
             .verdict
         };

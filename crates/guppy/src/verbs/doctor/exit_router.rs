@@ -17,6 +17,11 @@ pub(super) async fn look(bus: &Answer<Bus>) -> Vec<Finding> {
     if let Ok(bus) = bus {
         for name in ["guppy-exit-router-block.service", "guppy-exit-router.service"] {
             findings.push(match bus.unit(name).await {
+                Ok(unit) if unit.is_skipped => {
+                    let remedy = "run the box as a machine, or give its container CAP_NET_ADMIN";
+                    let found = format!("{name} is left out: it may not change this box's network");
+                    return vec![Finding::warn(CHECK, found, remedy)];
+                }
                 Ok(unit) if unit.active == "active" && unit.file == "enabled" => {
                     Finding::ok(CHECK, format!("{name} is active and enabled"))
                 }

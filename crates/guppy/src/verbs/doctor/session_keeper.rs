@@ -84,6 +84,7 @@ mod tests {
                 active: active.to_owned(),
                 sub: "running".to_owned(),
                 file: file.to_owned(),
+                is_skipped: false,
             };
             judge("guppy-session-keeper@alice.service", Ok(unit)).verdict
         };
