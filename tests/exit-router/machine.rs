@@ -20,7 +20,7 @@ fn machine(release: Release) -> Result<World> {
 }
 
 #[test]
-#[ignore = "not yet green each time: without rules and chains the box refuses answers; --full runs it"]
+#[ignore = "seven to ten minutes of an emulated machine: tests/run --full"]
 fn on_a_machine_the_kernels_own_wireguard_reaches_the_customer_over_reboots_and_clock_steps() {
     scenario(|| {
         for release in Release::of_this_run() {
