@@ -86,7 +86,7 @@ pub struct Report {
     /// Of these, that the server had gone, and nobody was stopping it.
     #[serde(default)]
     pub server_gone: bool,
-    /// The pane was closed before the agent ended (SIGHUP), while the server lives.
+    /// The pane was closed before the agent ended, and the server has answered since.
     pub pane_closed: bool,
     /// Somebody asked the shim to end its agent (SIGTERM), and it was not systemd.
     pub asked: bool,

@@ -96,9 +96,9 @@ impl Case<'_> {
             Some(Outcome::Refused(why)) => End::Park(why.clone(), None),
             Some(Outcome::Locked(why)) => End::Busy(why.clone()),
             Some(Outcome::Ended { code, signal, oom, stopping, pane_closed }) => {
-                let removed = *pane_closed || self.pane.is_none();
-                if same_server && removed {
-                    // The pane of a clean exit may be closed later: both stay stopped.
+                // The pane of a clean exit may be closed later: both stay stopped. And a server may
+                // end later than a pane that it has closed.
+                if *pane_closed || same_server && self.pane.is_none() {
                     return End::Stay(Stop::Removed);
                 }
                 if *stopping || !same_server && code.is_none() {

@@ -34,6 +34,7 @@ mod environment;
 mod lock;
 mod login;
 mod native;
+mod server;
 mod signals;
 mod spawn;
 mod start;

@@ -3,17 +3,15 @@
 //! nothing but the login shell stands between.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-
-use rustix::process::{Pid, getppid};
 
 use super::child::Orders;
 use super::environment::{self, Variables};
 use super::lock::{Holder, Lock, make_folder};
 use super::login::{self, Answer};
+use super::server::Server;
 use super::signals::Signals;
 use super::terminal::Terminal;
 use super::watch::{Ended, Watch};
@@ -85,7 +83,7 @@ impl Shim<'_> {
         let first = launch.argv.first().map_or("", String::as_str);
         let found = environment::program(first, &variables, &launch.cwd)?;
         let program = native::of(found, &launch.native);
-        let server = server();
+        let server = Server::of_this_pane();
         let terminal = Terminal::of_stdin();
         let agent = self.spawn(&launch, &program, variables, &group)?;
         self.begun(agent, &mut held);
@@ -252,10 +250,4 @@ impl Shim<'_> {
         self.tell(Phase::Refused);
         ExitCode::from(REFUSED)
     }
-}
-
-/// A handle on the tmux server, whose child this is: is it there when the pane has gone?
-fn server() -> Option<OwnedFd> {
-    let parent = getppid().map(Pid::as_raw_pid).map(i32::unsigned_abs)?;
-    Identity::of(parent).ok()?.open().ok()?
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Stdin};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 use rustix::termios::{self, OptionalActions, Termios};
 
@@ -30,5 +31,12 @@ impl Terminal {
     pub(super) fn take_back(&self) {
         let _ = self.give_to(rustix::process::getpgrp());
         let _ = termios::tcsetattr(&self.stdin, OptionalActions::Drain, &self.found);
+    }
+
+    /// Whether its other end is closed: tmux has let go of the pane.
+    pub(super) fn is_closed(&self) -> bool {
+        let mut asked = [PollFd::new(&self.stdin, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().contains(PollFlags::HUP)
     }
 }

@@ -1,7 +1,6 @@
 //! While the agent runs: signals in, the agent's end out.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -10,19 +9,18 @@ use rustix::process::{
 };
 
 use super::lock::{Lock, remove};
+use super::server::Server;
 use super::signals::Event;
 use super::start::{Held, Shim};
 use super::terminal::Terminal;
 use super::{Refusal, end};
 use crate::cgroup::{Group, Tree};
 use crate::conversation::Conversation;
-use crate::process::{Identity, has_ended};
+use crate::process::Identity;
 use crate::report::Phase;
 
 /// systemd stops a unit by a signal to every process of it, so the agent has it too.
 const SYSTEMD: u32 = 1;
-/// What a server that goes away leaves between closing its panes and its own end.
-const SERVER_ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// A disk that took no report is tried again after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// An agent that ignores one request gets the next; after the last, all of its group is killed.
@@ -44,8 +42,8 @@ pub(super) struct Watch<'a> {
     pub(super) tree: &'a Tree,
     pub(super) group: &'a Group,
     pub(super) terminal: Option<Terminal>,
-    /// The tmux server.
-    pub(super) server: Option<OwnedFd>,
+    /// The tmux server; None: it had gone when the agent was started.
+    pub(super) server: Option<Server>,
     pub(super) agent: Identity,
     /// Processes that OOM killers had ended in the group before the start.
     pub(super) kills_before: Option<u64>,
@@ -93,6 +91,8 @@ impl Watch<'_> {
         })?;
         if let Some(terminal) = self.terminal.take() {
             terminal.take_back();
+            // The kernel lets the agent read the end of its terminal a moment before it tells the shim.
+            stopping.hung_up |= terminal.is_closed();
         }
         self.clear(&stopping);
         self.describe(shim, &status, &stopping);
@@ -258,10 +258,9 @@ impl Watch<'_> {
     }
 
     fn describe(&self, shim: &mut Shim<'_>, status: &WaitStatus, stopping: &Stopping) {
-        let server_gone = || match &self.server {
-            Some(server) => has_ended(server, SERVER_ENDS_WITHIN).unwrap_or(false),
-            None => true,
-        };
+        let by_systemd = stopping.by_systemd || self.tree.is_stopping();
+        let closed = stopping.hung_up && !by_systemd;
+        let gone = closed && self.server.as_ref().is_none_or(Server::has_gone);
         let report = &mut shim.report;
         report.exit_code = status.exit_status();
         report.signal = status.terminating_signal();
@@ -270,11 +269,9 @@ impl Watch<'_> {
             kills.zip(self.kills_before).map(|(now, before)| now.saturating_sub(before));
         report.oom_killed =
             report.oom_kills.map(|kills| kills > 0 && report.signal == Some(Kill::KILL.as_raw()));
-        let gone = stopping.hung_up && server_gone();
-        let by_systemd = stopping.by_systemd || self.tree.is_stopping();
         report.unit_stopping = by_systemd || gone;
-        report.server_gone = gone && !by_systemd;
-        report.pane_closed = stopping.hung_up && !gone;
+        report.server_gone = gone;
+        report.pane_closed = closed && !gone;
         report.asked = stopping.by_request;
         // Empty unless the agent left something there.
         let _ = self.group.remove();

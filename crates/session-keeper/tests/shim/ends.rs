@@ -1,5 +1,7 @@
 //! Whose wish an agent's end was, and that it comes.
 
+use std::time::Duration;
+
 use guppy_session_keeper::report::Phase;
 use rustix::process::Signal;
 
@@ -45,6 +47,49 @@ fn an_end_of_the_server_is_no_clean_exit_of_its_agents() {
         assert!(!is_alive(report.pid.unwrap()), "{name}");
     }
     assert_eq!(world.report("shop/polite").unwrap().exit_code, Some(0));
+}
+
+#[test]
+fn a_server_that_takes_its_time_to_end_has_closed_no_pane() {
+    let mut world = World::started();
+    world.start(&world.launch("shop/other", &[&world.agent("other", "sleep 1000")]));
+    let polite =
+        world.agent("polite", "trap 'exit 0' HUP\necho >~/polite-ready\nread -r line\nexit 0");
+    world.start(&world.launch("shop/polite", &[&polite]));
+    world.until_line("polite-ready");
+    let agent = world.until_report("shop/polite", 1, Phase::Started).pid.unwrap();
+    // The server closes its panes at once, and stays until the last of its clients has heard of it.
+    let mut client = world.client(&["-C", "attach-session", "-t", "=shop/other"]);
+    until("the client", || world.pane("shop/other", "#{session_attached}") == "1");
+    signal(client.id(), Signal::STOP);
+    signal(world.server_pid(), Signal::TERM);
+    until("the agent to end", || !is_alive(agent));
+    // Long enough for whoever would go by the time.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(is_alive(world.server_pid()), "{}", world.server_says());
+    assert_eq!(world.report("shop/polite").unwrap().phase, Phase::Started);
+    signal(client.id(), Signal::CONT);
+    let report = world.until_report("shop/polite", 1, Phase::Ended);
+    assert!(report.server_gone && report.unit_stopping && !report.pane_closed, "{report:?}");
+    assert_eq!(report.exit_code, Some(0));
+    world.server.take().unwrap().wait().unwrap();
+    client.wait().unwrap();
+}
+
+#[test]
+fn a_pane_is_seen_to_be_closed_before_the_signal_says_so() {
+    let world = World::started();
+    world.start(&world.launch("shop/other", &[&world.agent("other", "sleep 1000")]));
+    let polite = world.agent("polite", "echo >~/polite-ready\nread -r line\nexit 0");
+    world.write(&world.launch("shop/polite", &[&polite]));
+    // SIGHUP goes to the leader of the terminal's session alone: here it is not the shim.
+    let shim = world.program("guppy-session-shim").display().to_string();
+    let leader = format!("trap '' HUP; {shim} shop+polite; :");
+    assert!(world.tmux(&["new-session", "-d", "-s", "shop/polite", &leader]).status.success());
+    world.until_line("polite-ready");
+    assert!(world.tmux(&["kill-pane", "-t", "=shop/polite:"]).status.success());
+    let report = world.until_report("shop/polite", 1, Phase::Ended);
+    assert!(report.pane_closed && !report.server_gone, "{report:?}");
 }
 
 #[test]

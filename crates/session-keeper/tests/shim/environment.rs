@@ -41,6 +41,9 @@ fn secrets_come_from_files_of_the_user_and_are_seen_in_the_agent_alone() {
     let said = world.tmux(&["show-environment", "-g"]);
     assert!(!String::from_utf8_lossy(&said.stdout).contains(SECRET));
 
+    // A pane is used again when its agent has ended.
+    assert!(world.tmux(&["send-keys", "-t", "=shop/fix:", "Enter"]).status.success());
+    world.until_report("shop/fix", 1, Phase::Ended);
     for (start, mode, owner, remedy) in [
         (2, 0o640, 61_234, "chmod 600"),
         (3, 0o600, 61_235, "Permission denied"),

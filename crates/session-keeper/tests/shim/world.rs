@@ -147,6 +147,14 @@ impl World {
         self.run(&[&["tmux", "-N"], words].concat())
     }
 
+    /// A client that stays.
+    pub(crate) fn client(&self, words: &[&str]) -> Child {
+        let mut command = Command::new("setpriv");
+        command.args(self.become_user()).args(["tmux", "-N"]).args(words);
+        self.set_environment(&mut command);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    }
+
     /// One line of a pane's format.
     pub(crate) fn pane(&self, session: &str, format: &str) -> String {
         let target = format!("={session}:");

@@ -59,6 +59,22 @@ fn a_pane_closed_while_the_server_lives_counts_as_a_stop() {
 }
 
 #[test]
+fn a_pane_that_was_closed_stays_so_though_its_server_ends_before_anybody_looks() {
+    let mut world = running();
+    world.agent_ends(&name("a/0"), Some(0), false);
+    let Some(report) = &mut world.place("a/0").report else { panic!() };
+    let Outcome::Ended { pane_closed, .. } = &mut report.outcome else { panic!() };
+    *pane_closed = true;
+    world.place("a/0").process = None;
+    world.place("a/0").pane = None;
+    world.server_ends(true, false);
+    world.server_starts();
+    world.pass(HOUR);
+    assert_eq!((starts(&world), world.state("a/0")), (1, State::Stopped));
+    assert_eq!(world.place("a/0").learned.stopped, Some(Stop::Removed));
+}
+
+#[test]
 fn a_killed_server_is_a_crash_after_which_all_comes_back() {
     let mut world = running();
     for _ in 0..3 {
