@@ -82,6 +82,9 @@ impl Case<'_> {
             Activity::Idle if this_boot => learned.working = false,
             _ => {}
         }
+        // Whoever ends well has been told to, and not amid its turn: it may have ended that and
+        // itself between two looks, and leaves nothing to say so.
+        learned.working &= learned.stopped != Some(Stop::Exited);
         learned.judged = number;
         learned.ending = None;
         learned.restart = None;

@@ -9,7 +9,7 @@ use super::{Activity, Own, open_file, registry};
 use crate::agents::{Agent, Ready};
 use crate::conversation::Conversation;
 use crate::process::Identity;
-use crate::report::Report;
+use crate::report::{Phase, Report};
 
 /// The last that hooks have said of a start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,9 +41,12 @@ pub(super) fn own(
         },
     );
     let of_hooks = || heard.map(|heard| heard.activity.clone()).unwrap_or_default();
+    let ended = report.is_some_and(|report| report.phase == Phase::Ended);
     let activity = match (agent.input.ready, &entry) {
         // What a dead one has left tells whether it was cut off in its turn.
         (Ready::Registry, Some(entry)) => entry.activity.clone(),
+        // One that tidies up behind itself (SIGTERM) has said by a hook that its turn had ended.
+        (Ready::Registry, None) if ended && of_hooks() == Activity::Idle => Activity::Idle,
         (Ready::Registry, None) => Activity::Starting,
         (Ready::Hooks, _) => of_hooks(),
         (Ready::Screen, _) => Activity::Starting,
@@ -150,6 +153,22 @@ mod tests {
         assert_eq!(by_screen(&opencode, Activity::Unknown, &works), Activity::Unknown);
         // What hooks say is known without its screen.
         assert!(!wants_screen(&opencode, &Activity::Working));
+    }
+
+    #[test]
+    fn an_agent_that_has_tidied_up_was_in_no_turn_if_its_hooks_say_so() {
+        let claude = shipped("claude");
+        let mut report = Report::new(&crate::name::SessionName::parse("a/b").unwrap(), 2).unwrap();
+        let heard = |activity| Heard { start: 2, activity, ..Heard::default() };
+        let own = |report: &Report, activity| {
+            own(&claude, "/nowhere".as_ref(), Some(report), Some(&heard(activity))).activity
+        };
+        report.phase = Phase::Started;
+        assert_eq!(own(&report, Activity::Idle), Activity::Starting);
+        report.phase = Phase::Ended;
+        assert_eq!(own(&report, Activity::Idle), Activity::Idle);
+        // A turn may have been ended by Escape, of which no hook tells.
+        assert_eq!(own(&report, Activity::Working), Activity::Starting);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! it is back: once, never into a dialog, and never when its end was not in a turn.
 
 use std::fs;
+use std::process::Command;
 
 use guppy_session_keeper::intent::OnResume;
 use serde_json::json;
 
-use crate::world::{World, number, text, until};
+use crate::world::{World, is_alive, number, text, until};
 
 const NAME: &str = "shop/fix";
 
@@ -90,4 +91,45 @@ fn the_line_is_never_typed_into_a_dialog() {
     until("its line", || told(&world, &id, "carry on") == 1);
     world.until_state(NAME, "idle");
     assert_eq!(number(&world.session(NAME), "starts"), 2);
+}
+
+/// An agent ends behind the back of its keeper, which has seen it in its turn, and no more of it. This
+/// is its order, which it gets when its turn is over.
+fn ends_between_two_turns(world: &World, order: &str) {
+    world.call("Send", json!({"name": NAME, "text": "/long 600 dig"})).unwrap();
+    let session = world.until_state(NAME, "working");
+    let (pane, agent) = (text(&session, "pane"), number(&session, "pid"));
+    let keeper = world.keeper.as_ref().unwrap().id();
+    kill("STOP", keeper.into());
+    assert!(world.tmux(&["send-keys", "-t", pane, "Escape"]).status.success());
+    let own = world.at(&format!("home/.claude/sessions/{agent}.json"));
+    until("the agent to rest", || fs::read_to_string(&own).unwrap().contains("\"idle\""));
+    world.say_to(pane, order);
+    until("its end", || !is_alive(agent));
+    kill("CONT", keeper.into());
+}
+
+fn kill(signal: &str, pid: u64) {
+    let kill = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(kill.unwrap().success());
+}
+
+#[test]
+fn one_that_was_not_in_a_turn_is_sent_nothing() {
+    let world = World::scripted();
+    let id = started(&world, "carry on");
+    // It tidies up behind itself, and nothing on the disk tells what it did.
+    ends_between_two_turns(&world, "/exit");
+    world.until_state(NAME, "stopped");
+    world.call("Start", json!({"name": NAME})).unwrap();
+    until("a second start", || number(&world.session(NAME), "starts") == 2);
+    world.until_state(NAME, "idle");
+    // Crashes, which it cannot tidy up after.
+    for (starts, order) in [(3, "/signal KILL"), (4, "/end 3")] {
+        ends_between_two_turns(&world, order);
+        until("another start", || number(&world.session(NAME), "starts") == starts);
+        world.until_state(NAME, "idle");
+    }
+    says(&world, &id, "hello");
+    assert_eq!(told(&world, &id, "carry on"), 0, "{}", world.transcript(&id));
 }

@@ -240,6 +240,20 @@ fn an_interruption_is_over_with_the_next_turn_however_short() {
 }
 
 #[test]
+fn one_that_has_ended_well_was_not_cut_off_though_nobody_saw_its_turn_end() {
+    let mut world = running();
+    world.intend(|intent| intent.on_resume = OnResume::Continue);
+    world.process("a/0").unwrap().activity = Activity::Working;
+    world.pass(MINUTE);
+    world.agent_ends(&name("a/0"), Some(0), false);
+    world.pass(MINUTE);
+    assert_eq!(world.state("a/0"), State::Stopped);
+    world.place("a/0").learned.stopped = None;
+    world.pass(MINUTE);
+    assert_eq!((world.state("a/0"), world.place("a/0").sent.len()), (State::Idle, 0));
+}
+
+#[test]
 fn a_line_is_due_again_after_a_turn_however_short() {
     let mut world = running();
     world.intend(|intent| intent.on_resume = OnResume::Continue);
