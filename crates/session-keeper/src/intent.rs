@@ -9,13 +9,14 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use service::config::{self, Invalid, Paths, Validate};
 
 use crate::config::Limits;
 use crate::name::SessionName;
+use crate::patience::{Patience, Work};
 
 /// More files than this are not read: the folder is not what it should be.
 pub const SESSIONS_AT_MOST: usize = 2000;
@@ -144,7 +145,7 @@ fn is_variable(name: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Declared {
     /// What it should be.
-    Valid(Rc<Intent>),
+    Valid(Arc<Intent>),
     /// Why it is refused, with file, line and remedy.
     Refused(String),
 }
@@ -162,12 +163,38 @@ pub struct Intents {
 ///
 /// # Errors
 /// The folder cannot be read, so that nothing is known: not the same as no sessions.
-pub fn read(folder: &Path) -> Result<Intents, String> {
+pub fn read(folder: &Path, patience: &Patience) -> Result<Intents, String> {
+    let of = folder.to_owned();
+    let Files { files, strays } = patience.one(folder, move || list(&of))??;
+    let works = files.iter().map(|(_, path)| -> Work<Result<Intent, String>> {
+        let file = path.clone();
+        (path.clone(), Box::new(move || read_one(&file)))
+    });
+    let read = patience.each(works.collect());
+    let declared = |read: Result<Result<Intent, String>, String>| match read.flatten() {
+        Ok(intent) => Declared::Valid(Arc::new(intent)),
+        Err(why) => Declared::Refused(why),
+    };
+    let names = files.into_iter().map(|(name, _)| name);
+    Ok(Intents { sessions: names.zip(read.into_iter().map(declared)).collect(), strays })
+}
+
+/// What is in the folder.
+#[derive(Default)]
+struct Files {
+    files: Vec<(SessionName, PathBuf)>,
+    /// What is wrong with the names of others.
+    strays: Vec<String>,
+}
+
+fn list(folder: &Path) -> Result<Files, String> {
     let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
-    let mut intents = Intents::default();
+    let Files { mut files, mut strays } = Files::default();
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(intents),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Files { files, strays });
+        }
         Err(error) => return Err(unreadable(error)),
     };
     for entry in entries {
@@ -177,25 +204,19 @@ pub fn read(folder: &Path) -> Result<Intents, String> {
         let Some(stem) = bytes.strip_suffix(b".toml").filter(|stem| !stem.starts_with(b".")) else {
             continue;
         };
-        if intents.sessions.len() == SESSIONS_AT_MOST {
+        if files.len() == SESSIONS_AT_MOST {
             return Err(format!(
                 "{}: more than {SESSIONS_AT_MOST} sessions: none is read",
                 folder.display()
             ));
         }
         match name_of(stem) {
-            Ok(name) => {
-                let declared = match read_one(&path) {
-                    Ok(intent) => Declared::Valid(Rc::new(intent)),
-                    Err(why) => Declared::Refused(why),
-                };
-                intents.sessions.insert(name, declared);
-            }
-            Err(why) => intents.strays.push(format!("{}: {why}", path.display())),
+            Ok(name) => files.push((name, path)),
+            Err(why) => strays.push(format!("{}: {why}", path.display())),
         }
     }
-    intents.strays.sort();
-    Ok(intents)
+    strays.sort();
+    Ok(Files { files, strays })
 }
 
 fn name_of(stem: &[u8]) -> Result<SessionName, String> {
@@ -243,7 +264,7 @@ mod tests {
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("sessions.d");
-        assert_eq!(read(&dir).unwrap(), Intents::default());
+        assert_eq!(read(&dir, &Patience::default()).unwrap(), Intents::default());
         let intent = Intent {
             agent: "claude".to_owned(),
             worktree: "/home/alice/größe".into(),
@@ -254,8 +275,8 @@ mod tests {
             ..Intent::default()
         };
         write(&dir, &name("shop/v1.2"), &intent).unwrap();
-        let read = read(&dir).unwrap();
-        let valid = Declared::Valid(Rc::new(intent));
+        let read = read(&dir, &Patience::default()).unwrap();
+        let valid = Declared::Valid(Arc::new(intent));
         assert_eq!(read.sessions.into_iter().collect::<Vec<_>>(), [(name("shop/v1.2"), valid)]);
     }
 
@@ -271,7 +292,7 @@ mod tests {
         put("stray.toml", "");
         put(".hidden.toml", "");
         put("a+good.toml.dpkg-old", "");
-        let intents = read(folder.path()).unwrap();
+        let intents = read(folder.path(), &Patience::default()).unwrap();
         let said = |session: &str| match intents.sessions.get(&name(session)).unwrap() {
             Declared::Valid(_) => String::new(),
             Declared::Refused(why) => why.clone(),
@@ -289,6 +310,6 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(read(file.path()).is_err());
+        assert!(read(file.path(), &Patience::default()).is_err());
     }
 }

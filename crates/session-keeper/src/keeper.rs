@@ -11,6 +11,7 @@ mod shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use service::clock::{Boottime, Clock};
@@ -25,10 +26,11 @@ use crate::act::Stamp;
 use crate::agents::{Agent, Folders};
 use crate::config::Config;
 use crate::decide::{HOUR, Session, Standing, State, Wanted};
-use crate::intent::{self, Declared, Intents};
+use crate::intent::{self, Declared, Intent, Intents};
 use crate::learned::{self, Learned, Moment, Server};
 use crate::name::SessionName;
 use crate::paths::Paths;
+use crate::patience::Work;
 use crate::sense::{Heard, Looker, Probe, Reading, STARTS_AT_MOST, Starts, View, Watched};
 
 /// After an action that failed, its session rests for this long.
@@ -54,7 +56,7 @@ pub struct Keeper {
     pub libexec: PathBuf,
     folders: Folders,
     intents: Intents,
-    agents: BTreeMap<String, Result<Rc<Agent>, String>>,
+    agents: BTreeMap<String, Result<Arc<Agent>, String>>,
     learned: BTreeMap<SessionName, Reading<Learned>>,
     writing: BTreeMap<SessionName, Rc<Mutex<()>>>,
     errands: errands::Errands,
@@ -131,23 +133,39 @@ impl Keeper {
     /// The folder cannot be read: nothing is known of any session.
     pub fn read(&mut self) -> Result<(), String> {
         let folder = self.paths().config.join("sessions.d");
-        self.intents = intent::read(&folder)?;
+        let looker = Rc::clone(&self.looker);
+        let patience = &looker.patience;
+        patience.begin();
+        self.intents = intent::read(&folder, patience)?;
         let mut agents = BTreeMap::new();
         for declared in self.intents.sessions.values() {
             let Declared::Valid(intent) = declared else { continue };
-            let read = || self.folders.read_one(&intent.agent).map(Rc::new);
+            let read = || {
+                let (folders, name) = (self.folders.clone(), intent.agent.clone());
+                let read =
+                    patience.one(&self.folders.of_user(&name), move || folders.read_one(&name));
+                read.flatten().map(Arc::new)
+            };
             agents.entry(intent.agent.clone()).or_insert_with(read);
         }
         self.agents = agents;
         let mut problems = self.intents.strays.clone();
-        let state = self.paths().state.clone();
-        for name in self.intents.sessions.keys() {
-            // What could not be read before may be by now.
-            if matches!(self.learned.get(name), Some(Reading::Known(_))) {
-                continue;
-            }
-            let path = learned::path_of(&state, &name.file_stem());
-            let reading = match learned::read(&path) {
+        // What could not be read before may be by now.
+        let is_known =
+            |name: &&SessionName| matches!(self.learned.get(name), Some(Reading::Known(_)));
+        let new: Vec<_> = self.intents.sessions.keys().filter(|name| !is_known(name)).collect();
+        let works = new.iter().map(|name| -> Work<_> {
+            let path = learned::path_of(&looker.paths.state, &name.file_stem());
+            let of = path.clone();
+            (
+                path,
+                Box::new(move || {
+                    learned::read(&of).map_err(|error| format!("{}: {error}", of.display()))
+                }),
+            )
+        });
+        for (name, read) in new.iter().zip(patience.each(works.collect())) {
+            let reading = match read.flatten() {
                 Ok(read) => {
                     if let Some(wrong) = read.wrong {
                         warn!(guppy_event = "state-lost", "{wrong}");
@@ -155,9 +173,9 @@ impl Keeper {
                     }
                     Reading::Known(read.learned)
                 }
-                Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
+                Err(why) => Reading::Unknown(why),
             };
-            self.learned.insert(name.clone(), reading);
+            self.learned.insert((*name).clone(), reading);
         }
         let declared = &self.intents.sessions;
         self.learned.retain(|name, _| declared.contains_key(name));
@@ -174,7 +192,7 @@ impl Keeper {
             let wanted = match declared {
                 Declared::Refused(why) => Wanted::Refused(why.clone()),
                 Declared::Valid(intent) => match self.agents.get(&intent.agent) {
-                    Some(Ok(agent)) => Wanted::Valid(Rc::clone(intent), Rc::clone(agent)),
+                    Some(Ok(agent)) => Wanted::Valid(Arc::clone(intent), Arc::clone(agent)),
                     Some(Err(why)) => Wanted::Refused(why.clone()),
                     None => Wanted::Refused(format!("agent {} was not read", intent.agent)),
                 },
@@ -195,8 +213,8 @@ impl Keeper {
         let of = |(name, session): (&SessionName, &Session)| {
             let Reading::Known(learned) = &session.learned else { return None };
             let (intent, agent) = match &session.wanted {
-                Wanted::Valid(intent, agent) => (Rc::clone(intent), Rc::clone(agent)),
-                Wanted::Refused(_) => (Rc::default(), Rc::default()),
+                Wanted::Valid(intent, agent) => (Arc::clone(intent), Arc::clone(agent)),
+                Wanted::Refused(_) => <(Arc<Intent>, Arc<Agent>)>::default(),
             };
             let heard = self.heard.get(name).cloned();
             Some((name.clone(), Watched { intent, agent, learned: learned.clone(), heard }))

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod learned;
 pub mod name;
 pub mod paths;
+pub mod patience;
 pub mod process;
 pub mod report;
 pub mod round;

@@ -177,7 +177,7 @@ impl Round {
             let watched = keeper.watched(&keeper.sessions());
             (watched, passed_over, Rc::clone(&keeper.looker), keeper.probes.clone())
         };
-        let view = looker.look(&watched, probes).await;
+        let mut view = looker.look(&watched, probes).await;
         let (decision, based_on) = {
             let keeper = self.keeper.borrow();
             let now = Now { boot: &looker.boot, at: keeper.clock.now(), wall: Keeper::wall() };
@@ -187,7 +187,7 @@ impl Round {
             (decide::decide(&sessions, &view.evidence, config, now), keeper.all_learned())
         };
         self.hook(&view.evidence.server).await;
-        self.save(&watched, &view);
+        self.save(&mut view);
         self.keeper.borrow_mut().view = Some(view);
         let wants_start = decision.wants_start;
         self.act(decision, &based_on);

@@ -258,6 +258,11 @@ impl Folders {
         ])
     }
 
+    /// The file of an agent in the last of them, which may be anywhere.
+    pub fn of_user(&self, name: &str) -> PathBuf {
+        self.0.last().map(|folder| folder.join(format!("{name}.toml"))).unwrap_or_default()
+    }
+
     /// Every agent that any of them names; what is wrong with one is told in its place.
     ///
     /// # Errors

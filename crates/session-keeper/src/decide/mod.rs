@@ -21,7 +21,7 @@ mod standing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use service::clock::Boottime;
@@ -58,7 +58,7 @@ impl Now<'_> {
 #[derive(Clone, Debug)]
 pub enum Wanted {
     /// Its intent and its agent.
-    Valid(Rc<Intent>, Rc<Agent>),
+    Valid(Arc<Intent>, Arc<Agent>),
     /// Why its file is refused.
     Refused(String),
 }

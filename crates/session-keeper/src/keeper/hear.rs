@@ -1,6 +1,8 @@
 //! What hooks tell. They wake the loop; what they say counts only for the start that they come
 //! from: a late one of an agent that has ended changes nothing.
 
+use std::path::Path;
+
 use super::Keeper;
 use crate::agents::IdSource;
 use crate::api::HookEvent;
@@ -8,6 +10,7 @@ use crate::conversation::Conversation;
 use crate::decide::{Session, Wanted};
 use crate::hook;
 use crate::name::SessionName;
+use crate::patience::Work;
 use crate::sense::{Activity, Heard};
 
 /// No honest event is longer.
@@ -22,6 +25,15 @@ pub enum Heeded {
     Sync(SessionName),
 }
 
+/// Reads what a hook has left, and removes it.
+fn take_what_was_left(path: &Path) -> Option<HookEvent> {
+    let text = service::state::read(path, LEFT_AT_MOST).ok()??;
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!("{}: {error}", path.display());
+    }
+    serde_json::from_str(&text).ok()
+}
+
 impl Keeper {
     /// Takes an event in.
     pub fn hear(&mut self, event: &HookEvent) -> Heeded {
@@ -31,15 +43,13 @@ impl Keeper {
 
     /// Takes in what hooks have left while no keeper was there to be told.
     pub fn hear_what_was_left(&mut self) {
-        for name in self.intents.sessions.keys().cloned().collect::<Vec<_>>() {
-            let path = hook::left_at(&self.looker.paths, &name);
-            let Ok(Some(text)) = service::state::read(&path, LEFT_AT_MOST) else { continue };
-            if let Ok(event) = serde_json::from_str::<HookEvent>(&text) {
-                self.heed(&event);
-            }
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!("{}: {error}", path.display());
-            }
+        let works = self.intents.sessions.keys().map(|name| -> Work<_> {
+            let path = hook::left_at(&self.looker.paths, name);
+            (path.clone(), Box::new(move || take_what_was_left(&path)))
+        });
+        let left = self.looker.patience.each(works.collect());
+        for event in left.into_iter().filter_map(Result::ok).flatten() {
+            self.heed(&event);
         }
     }
 

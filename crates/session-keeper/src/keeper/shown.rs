@@ -124,7 +124,8 @@ mod tests {
             sessions: [(name.clone(), seen("%0"))].into(),
         };
         let panes = Reading::Known(Panes::absent());
-        keeper.view = Some(View { evidence, panes, reports: BTreeMap::new() });
+        keeper.view =
+            Some(View { evidence, panes, reports: BTreeMap::new(), files: BTreeMap::new() });
         keeper.stand(name.clone(), Standing::unknown("it is a test"));
         let server = |pid| Server { pid, started: 1, boot: "boot".to_owned() };
         keeper.hook_to(server(1));

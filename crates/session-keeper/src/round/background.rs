@@ -1,6 +1,6 @@
 //! What takes longer than a look may: it is begun by one, and rings for the next when it is done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,11 +8,10 @@ use tracing::info;
 
 use super::Round;
 use super::errand::Hands;
-use crate::act;
+use crate::act::{self, Stamp};
 use crate::intent::Intent;
 use crate::name::SessionName;
-use crate::report::Phase;
-use crate::sense::{Activity, Probe, View, Watched, reach};
+use crate::sense::{Activity, Probe, View, reach};
 
 impl Hands {
     /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
@@ -57,22 +56,18 @@ impl Hands {
 impl Round {
     /// Saves what agents that rest have written since: those without hooks say nothing of a turn's
     /// end.
-    pub(super) fn save(&self, watched: &BTreeMap<SessionName, Watched>, view: &View) {
+    pub(super) fn save(&self, view: &mut View) {
         let mut there = BTreeSet::new();
-        for (name, session) in watched {
-            let started = view.reports.get(name).filter(|report| report.phase == Phase::Started);
-            let pid = started.and_then(|report| report.pid);
-            let files = self.keeper.borrow().looker.turn_files(name, session, pid);
-            let seen = view.evidence.sessions.get(name);
+        for (name, files) in std::mem::take(&mut view.files) {
+            let seen = view.evidence.sessions.get(&name);
             let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
-            files.iter().filter(|_| rests).for_each(|file| self.save_one(file));
-            there.extend(files);
+            files.iter().filter(|_| rests).for_each(|(file, now)| self.save_one(file, *now));
+            there.extend(files.into_iter().map(|(file, _)| file));
         }
         self.keeper.borrow_mut().saved.retain(|path, _| there.contains(path));
     }
 
-    fn save_one(&self, path: &Path) {
-        let Some(now) = act::stamp(path) else { return };
+    fn save_one(&self, path: &Path, now: Stamp) {
         let mut keeper = self.keeper.borrow_mut();
         // A disk that takes its time is not asked for the same again and again.
         if keeper.saved.get(path) == Some(&now) || !keeper.saving.insert(path.to_owned()) {

@@ -1,6 +1,7 @@
 //! What is done for one action, whoever has ordered it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::info;
 
@@ -130,7 +131,7 @@ impl Hands {
         sent.map_err(|error| error.to_string())
     }
 
-    fn wanted(&self, name: &SessionName) -> Result<(Rc<Intent>, Rc<Agent>), String> {
+    fn wanted(&self, name: &SessionName) -> Result<(Arc<Intent>, Arc<Agent>), String> {
         match self.keeper.borrow().sessions().remove(name).map(|session| session.wanted) {
             Some(Wanted::Valid(intent, agent)) => Ok((intent, agent)),
             Some(Wanted::Refused(why)) => Err(why),

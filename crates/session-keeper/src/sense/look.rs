@@ -4,26 +4,28 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
+use super::files::{self, Ground, Lies, Said};
 use super::panes::{self, AnyPane, Panes};
 use super::twins::{self, Processes};
 use super::{
-    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, Twin, activity, mounts,
-    neighbours, open_file, outcome, registry,
+    Activity, Evidence, Heard, Holder, Own, Pane, Reading, Seen, Twin, activity, neighbours,
+    outcome, registry,
 };
 use service::cmdline::Reader;
 
-use crate::agents::{Agent, IdSource, Places, fill};
+use crate::act::Stamp;
+use crate::agents::{Agent, IdSource, Places};
 use crate::cgroup::Tree;
 use crate::conversation::Conversation;
 use crate::intent::Intent;
 use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::paths::Paths;
-use crate::report::{self, Phase};
+use crate::patience::{Patience, Work};
+use crate::report;
 use crate::tmux::Tmux;
 
 /// So much of a dead pane's screen is read.
@@ -33,9 +35,9 @@ const SCREEN_LINES: &str = "-40";
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// What it should be.
-    pub intent: Rc<Intent>,
+    pub intent: Arc<Intent>,
     /// Its agent.
-    pub agent: Rc<Agent>,
+    pub agent: Arc<Agent>,
     /// What is known of it.
     pub learned: Learned,
     /// What its hooks have said.
@@ -57,6 +59,8 @@ pub struct Looker {
     pub tmux: Tmux,
     /// The tree of cgroups.
     pub tree: Reading<Tree>,
+    /// For what may hang.
+    pub(crate) patience: Patience,
     command_lines: RefCell<Reader>,
 }
 
@@ -69,6 +73,8 @@ pub struct View {
     pub panes: Reading<Panes>,
     /// The newest report of each session.
     pub reports: BTreeMap<SessionName, report::Report>,
+    /// The files that turns of each session are in.
+    pub files: BTreeMap<SessionName, Vec<(PathBuf, Stamp)>>,
 }
 
 impl Looker {
@@ -94,7 +100,8 @@ impl Looker {
         tree: Reading<Tree>,
     ) -> Self {
         let command_lines = RefCell::new(Reader::of(twins::LONGEST));
-        Self { paths, home, shell, boot, tmux: Tmux::default(), tree, command_lines }
+        let (tmux, patience) = (Tmux::default(), Patience::default());
+        Self { paths, home, shell, boot, tmux, tree, patience, command_lines }
     }
 
     /// Looks. `probes` are the last answers of addresses.
@@ -111,17 +118,21 @@ impl Looker {
         let processes = OnceCell::new();
         let mut seen = BTreeMap::new();
         let mut reports = BTreeMap::new();
-        for (name, session) in sessions {
+        let listed: Vec<_> = sessions.iter().collect();
+        let said = self.said(&listed);
+        let lies = self.lies(&listed, &said);
+        let mut files = BTreeMap::new();
+        for (((name, session), said), mut lies) in listed.into_iter().zip(said).zip(lies) {
             let pane = match &panes {
                 Reading::Known(_) => Reading::Known(of_agents.get(name).copied()),
                 Reading::Unknown(why) => Reading::Unknown(why.clone()),
             };
             let taken = matches!(&panes, Reading::Known(panes) if panes.is_taken(name));
-            let report = self.report(name);
-            if let Reading::Known(Some(report)) = &report {
+            if let Reading::Known(Some(report)) = &said.report {
                 reports.insert(name.clone(), report.clone());
             }
-            let mut one = self.one(name, session, pane, report, taken).await;
+            files.insert(name.clone(), std::mem::take(&mut lies.files));
+            let mut one = self.one(name, session, pane, said, lies, taken).await;
             if wants_start(session, &one) {
                 let processes = processes.get_or_init(|| {
                     Processes::read(Path::new("/proc"), &mut self.command_lines.borrow_mut())
@@ -140,7 +151,7 @@ impl Looker {
         let holders = self.holders(sessions);
         let neighbours = neighbours::read(&self.paths.starts(), &self.boot);
         let evidence = Evidence { server, holders, probes, neighbours, sessions: seen };
-        View { evidence, panes, reports }
+        View { evidence, panes, reports, files }
     }
 
     async fn one(
@@ -148,14 +159,10 @@ impl Looker {
         name: &SessionName,
         session: &Watched,
         pane: Reading<Option<&AnyPane>>,
-        report: Reading<Option<report::Report>>,
+        Said { report, mut own }: Said,
+        Lies { worktree, unmounted, transcript, .. }: Lies,
         name_taken: bool,
     ) -> Seen {
-        let raw = match &report {
-            Reading::Known(report) => report.as_ref(),
-            Reading::Unknown(_) => None,
-        };
-        let mut own = activity::own(&session.agent, &self.home, raw, session.heard.as_ref());
         let mut screen = String::new();
         let pane = match pane {
             Reading::Known(pane) => Reading::Known(pane.map(|pane| pane.pane.clone())),
@@ -172,18 +179,16 @@ impl Looker {
             }
             _ => {}
         }
-        let worktree = is_folder(&session.intent.worktree);
-        let missing = worktree == Reading::Known(false);
         Seen {
             populated: self.populated(name),
             report: outcome::read_as(report, &session.agent),
             worktree,
-            unmounted: missing.then(|| mounts::missing_above(&session.intent.worktree)).flatten(),
+            unmounted,
             twin: match session.agent.registry.file.is_empty() {
                 true => Twin::Unsought,
                 false => Twin::Nobody,
             },
-            transcript: self.transcript(name, session),
+            transcript,
             fresh: fresh(session, &pane),
             own: own_of(own, &session.agent),
             name_taken,
@@ -200,11 +205,11 @@ impl Looker {
 
     /// What the agent in a living pane does at this moment, for whoever is about to type into it.
     pub async fn activity(&self, name: &SessionName, session: &Watched, pane: &str) -> Activity {
-        let report = report::Report::read(&self.paths.report(name)).ok().flatten();
-        let started = report.filter(|report| report.phase == Phase::Started);
-        let Some(report) = started else { return Activity::Unknown };
-        let heard = session.heard.as_ref();
-        let own = activity::own(&session.agent, &self.home, Some(&report), heard);
+        let Some(said) = self.said(&[(name, session)]).pop() else { return Activity::Unknown };
+        if said.runs().is_none() {
+            return Activity::Unknown;
+        }
+        let own = said.own;
         match activity::wants_screen(&session.agent, &own.activity) {
             true => activity::by_screen(&session.agent, own.activity, &self.screen(pane).await),
             false => own.activity,
@@ -220,24 +225,6 @@ impl Looker {
             |line: &&str| ["Pane is dead", "guppy: "].iter().any(|by| line.starts_with(by));
         let lines = text.lines().filter(|line| !others(line));
         lines.collect::<Vec<_>>().join("\n")
-    }
-
-    fn report(&self, name: &SessionName) -> Reading<Option<report::Report>> {
-        let path = self.paths.report(name);
-        match report::Report::read(&path) {
-            Ok(report) => Reading::Known(report),
-            // Its shim may be a later version's, and the agent alive: that is for a person to say.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                let path = path.display();
-                Reading::Unknown(format!("{path}: {error}: remove it, and the session goes on"))
-            }
-            Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
-        }
     }
 
     fn populated(&self, name: &SessionName) -> Reading<bool> {
@@ -268,12 +255,6 @@ impl Looker {
         }
     }
 
-    /// Where the transcript of a session's conversation is, if its agent says.
-    pub fn transcript_path(&self, name: &SessionName, session: &Watched) -> Option<PathBuf> {
-        let id = session.learned.conversation.as_ref()?;
-        self.transcript_of(name, &session.agent, &session.intent.worktree, id)
-    }
-
     /// Where the transcript of a conversation is, if its agent says.
     pub fn transcript_of(
         &self,
@@ -282,13 +263,7 @@ impl Looker {
         worktree: &Path,
         id: &Conversation,
     ) -> Option<PathBuf> {
-        let pattern = &agent.conversation.transcript;
-        if pattern.is_empty() {
-            return None;
-        }
-        // An agent sees its folder without symbolic links (getcwd(3)).
-        let worktree = std::fs::canonicalize(worktree).unwrap_or_else(|_| worktree.to_owned());
-        Some(fill(pattern, self.places(name, &worktree, Some(id))).into())
+        self.ground().transcript_of(name, agent, worktree, id)
     }
 
     /// The files that a turn of a session is in, as far as its agent says. `pid`: its process.
@@ -298,28 +273,36 @@ impl Looker {
         session: &Watched,
         pid: Option<u32>,
     ) -> BTreeSet<PathBuf> {
-        let (agent, id) = (&session.agent, session.learned.conversation.as_ref());
-        let places = self.places(name, &session.intent.worktree, id);
-        let named = agent.conversation.turns.iter().map(|file| fill(file, places).into());
-        let open = pid.map(|pid| open_file::files(agent, &self.home, pid)).unwrap_or_default();
-        self.transcript_path(name, session)
-            .into_iter()
-            .chain(named)
-            .chain(open.into_keys())
-            .collect()
+        let (ground, of) = (self.ground(), files::Of::new(name, session));
+        let read = move || ground.turn_files(&of, pid);
+        self.patience.one(&session.intent.worktree, read).unwrap_or_default()
     }
 
-    fn transcript(&self, name: &SessionName, session: &Watched) -> Reading<Option<bool>> {
-        if session.agent.conversation.transcript.is_empty() {
-            return Reading::Known(None);
-        }
-        let Some(path) = self.transcript_path(name, session) else {
-            return Reading::Known(Some(false));
-        };
-        match is_there(&path) {
-            Ok(there) => Reading::Known(Some(there)),
-            Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
-        }
+    fn ground(&self) -> Ground {
+        let (home, shell) = (self.home.clone(), self.shell.clone());
+        Ground { home, state: self.paths.state.clone(), shell }
+    }
+
+    fn said(&self, sessions: &[(&SessionName, &Watched)]) -> Vec<Said> {
+        let works = sessions.iter().map(|(name, session)| -> Work<Said> {
+            let path = self.paths.report(name);
+            let (of, home) = (path.clone(), self.home.clone());
+            let (agent, heard) = (Arc::clone(&session.agent), session.heard.clone());
+            (path, Box::new(move || Said::read(&of, &agent, &home, heard.as_ref())))
+        });
+        let said = self.patience.each(works.collect()).into_iter();
+        said.map(|said| said.unwrap_or_else(Said::unknown)).collect()
+    }
+
+    fn lies(&self, sessions: &[(&SessionName, &Watched)], said: &[Said]) -> Vec<Lies> {
+        let ground = Arc::new(self.ground());
+        let works = sessions.iter().zip(said).map(|((name, session), said)| -> Work<Lies> {
+            let (ground, of, pid) =
+                (Arc::clone(&ground), files::Of::new(name, session), said.runs());
+            (session.intent.worktree.clone(), Box::new(move || ground.lies(&of, pid)))
+        });
+        let lies = self.patience.each(works.collect()).into_iter();
+        lies.map(|lies| lies.unwrap_or_else(Lies::unknown)).collect()
     }
 
     fn holders(&self, sessions: &BTreeMap<SessionName, Watched>) -> Reading<Vec<Holder>> {
@@ -330,9 +313,11 @@ impl Looker {
             if !asked.insert(name.clone()) {
                 continue;
             }
-            match registry::holders(name, &session.agent, &self.home) {
-                Reading::Known(found) => holders.extend(found),
-                Reading::Unknown(why) => return Reading::Unknown(why),
+            let (of, agent, home) = (name.clone(), Arc::clone(&session.agent), self.home.clone());
+            let rules = Path::new(&session.agent.registry.file);
+            match self.patience.one(rules, move || registry::holders(&of, &agent, &home)) {
+                Ok(Reading::Known(found)) => holders.extend(found),
+                Ok(Reading::Unknown(why)) | Err(why) => return Reading::Unknown(why),
             }
         }
         Reading::Known(holders)
@@ -375,28 +360,4 @@ fn fresh(session: &Watched, pane: &Reading<Option<Pane>>) -> Option<Conversation
     let given = session.agent.conversation.id == IdSource::Given;
     let lives = matches!(pane, Reading::Known(Some(pane)) if !pane.dead);
     (given && !lives).then(|| Conversation::random().ok()).flatten()
-}
-
-fn is_there(path: &Path) -> io::Result<bool> {
-    match std::fs::metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn is_folder(path: &Path) -> Reading<bool> {
-    match std::fs::metadata(path) {
-        Ok(metadata) => Reading::Known(metadata.is_dir()),
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Reading::Known(false)
-        }
-        Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
-    }
 }

@@ -5,6 +5,7 @@
 //! something is unknown, nothing is started and nothing is killed.
 
 mod activity;
+mod files;
 mod look;
 mod mounts;
 mod neighbours;

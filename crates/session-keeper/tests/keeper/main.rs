@@ -5,6 +5,7 @@
 mod cuts;
 mod disk;
 mod frozen;
+mod gone;
 mod hung;
 mod kills;
 mod life;

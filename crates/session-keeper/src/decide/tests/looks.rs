@@ -1,7 +1,7 @@
 //! A look of a keeper at the world, and what it then does.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use service::clock::Boottime;
@@ -34,7 +34,7 @@ impl World {
             .map(|(name, intent)| {
                 let wanted = match &self.refused {
                     Some(why) => Wanted::Refused(why.clone()),
-                    None => Wanted::Valid(Rc::clone(intent), Rc::clone(&self.agent)),
+                    None => Wanted::Valid(Arc::clone(intent), Arc::clone(&self.agent)),
                 };
                 let learned = Reading::Known(self.places.get(name).unwrap().learned.clone());
                 let under_way = self.under_way.contains(name);

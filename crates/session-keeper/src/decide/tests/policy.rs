@@ -302,7 +302,7 @@ fn a_stop_ends_the_agent_and_a_restart_is_no_crash() {
 #[test]
 fn a_rotation_that_was_learned_only_now_is_looked_up_before_the_start() {
     let mut world = running();
-    std::rc::Rc::make_mut(&mut world.agent).probe.clear();
+    std::sync::Arc::make_mut(&mut world.agent).probe.clear();
     // To a conversation without a transcript, and down at once: the look before it saw neither.
     world.clear("a/0");
     world.server_ends(true, false);

@@ -2,7 +2,7 @@
 //! the real ones were measured to do; what the keeper knows of it is read anew each time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use service::clock::Boottime;
 
@@ -63,8 +63,8 @@ pub(super) struct World {
     /// Shims take locks, and end what is left in their cgroup.
     pub(super) locks: bool,
     pub(super) config: Config,
-    pub(super) agent: Rc<Agent>,
-    pub(super) intents: BTreeMap<SessionName, Rc<Intent>>,
+    pub(super) agent: Arc<Agent>,
+    pub(super) intents: BTreeMap<SessionName, Arc<Intent>>,
     pub(super) places: BTreeMap<SessionName, Place>,
     pub(super) processes: BTreeMap<u32, Process>,
     pub(super) transcripts: BTreeSet<Conversation>,
@@ -136,7 +136,7 @@ impl World {
 
     /// A person writes another intent.
     pub(super) fn intend(&mut self, change: impl FnOnce(&mut Intent)) {
-        change(Rc::make_mut(self.intents.get_mut(&name("a/0")).unwrap()));
+        change(Arc::make_mut(self.intents.get_mut(&name("a/0")).unwrap()));
     }
 
     pub(super) fn state(&self, session: &str) -> State {

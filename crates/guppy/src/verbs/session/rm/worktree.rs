@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use guppy_session_keeper::act::git;
 use guppy_session_keeper::intent::{self, Declared, Intent};
+use guppy_session_keeper::patience::Patience;
 
 /// So many ignored files are named.
 const NAMED: usize = 3;
@@ -40,7 +41,7 @@ pub(super) async fn remove(sessions: &Path, intent: &Intent) -> String {
 
 /// Whether another session works there, or may.
 fn others(sessions: &Path, worktree: &Path) -> Option<String> {
-    let all = match intent::read(sessions) {
+    let all = match intent::read(sessions, &Patience::default()) {
         Ok(all) => all,
         Err(why) => {
             return Some(format!("whether another session works there is not known: {why}"));
