@@ -10,6 +10,7 @@ mod headline;
 mod hog;
 mod kept;
 mod kinds;
+mod limited;
 mod listing;
 mod logins;
 mod machine;
