@@ -143,7 +143,7 @@ fn servers_end(it: &Kept) -> Result<()> {
 fn purge(it: &Kept) -> Result<()> {
     it.until_started("shop+fix")?;
     let before = it.pids("shop+fix")?;
-    it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-session-keeper guppy-cli </dev/null")?;
+    it.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y guppy-control-plane guppy-exit-router guppy-session-keeper guppy-cli </dev/null")?;
     ensure!(it.is_alive(&before.agent)?, "whoever typed this in a pane has lost it");
     it.sh("systemctl stop guppy-tmux@alice.service")?;
     wait::until_true("the agent to end", LONG, || Ok(!it.is_alive(&before.agent)?))?;
