@@ -57,7 +57,7 @@ pub struct Keeper {
     folders: Folders,
     intents: Intents,
     agents: BTreeMap<String, Result<Arc<Agent>, String>>,
-    learned: BTreeMap<SessionName, Reading<Learned>>,
+    learned: BTreeMap<SessionName, Reading<Rc<Learned>>>,
     writing: BTreeMap<SessionName, Rc<Mutex<()>>>,
     errands: errands::Errands,
     heard: BTreeMap<SessionName, Heard>,
@@ -136,7 +136,12 @@ impl Keeper {
         let looker = Rc::clone(&self.looker);
         let patience = &looker.patience;
         patience.begin();
-        self.intents = intent::read(&folder, patience)?;
+        let intents = intent::read(&folder, patience)?;
+        // What stays the same stays where it is: else each look would leave holes in the heap behind,
+        // on pages that can never go back to the kernel.
+        if intents != self.intents {
+            self.intents = intents;
+        }
         let mut agents = BTreeMap::new();
         for declared in self.intents.sessions.values() {
             let Declared::Valid(intent) = declared else { continue };
@@ -148,7 +153,9 @@ impl Keeper {
             };
             agents.entry(intent.agent.clone()).or_insert_with(read);
         }
-        self.agents = agents;
+        if agents != self.agents {
+            self.agents = agents;
+        }
         let mut problems = self.intents.strays.clone();
         // What could not be read before may be by now.
         let is_known =
@@ -171,7 +178,7 @@ impl Keeper {
                         warn!(guppy_event = "state-lost", "{wrong}");
                         problems.push(wrong);
                     }
-                    Reading::Known(read.learned)
+                    Reading::Known(Rc::new(read.learned))
                 }
                 Err(why) => Reading::Unknown(why),
             };
@@ -217,7 +224,7 @@ impl Keeper {
                 Wanted::Refused(_) => <(Arc<Intent>, Arc<Agent>)>::default(),
             };
             let heard = self.heard.get(name).cloned();
-            Some((name.clone(), Watched { intent, agent, learned: learned.clone(), heard }))
+            Some((name.clone(), Watched { intent, agent, learned: Rc::clone(learned), heard }))
         };
         sessions.iter().filter_map(of).collect()
     }
@@ -245,12 +252,12 @@ impl Keeper {
     }
 
     /// What is known of all sessions.
-    pub fn all_learned(&self) -> BTreeMap<SessionName, Reading<Learned>> {
+    pub fn all_learned(&self) -> BTreeMap<SessionName, Reading<Rc<Learned>>> {
         self.learned.clone()
     }
 
     /// Whether just this is known of a session.
-    pub fn knows(&self, name: &SessionName, learned: Option<&Reading<Learned>>) -> bool {
+    pub fn knows(&self, name: &SessionName, learned: Option<&Reading<Rc<Learned>>>) -> bool {
         self.learned.get(name) == learned
     }
 
@@ -285,6 +292,15 @@ impl Keeper {
                 "{name}: {standing}"
             );
         }
-        self.standings.insert(name, standing);
+        if before != Some(&standing) {
+            self.standings.insert(name, standing);
+        }
+    }
+
+    /// Takes over what a look has seen.
+    pub fn remember(&mut self, view: View) {
+        if self.view.as_ref() != Some(&view) {
+            self.view = Some(view);
+        }
     }
 }

@@ -177,18 +177,18 @@ impl Round {
             let watched = keeper.watched(&keeper.sessions());
             (watched, passed_over, Rc::clone(&keeper.looker), keeper.probes.clone())
         };
-        let mut view = looker.look(&watched, probes).await;
+        let mut sight = looker.look(&watched, probes).await;
         let (decision, based_on) = {
             let keeper = self.keeper.borrow();
             let now = Now { boot: &looker.boot, at: keeper.clock.now(), wall: Keeper::wall() };
             // What a person or a hook has said meanwhile counts.
             let sessions = keeper.to_judge(&passed_over);
             let config = keeper.config.config();
-            (decide::decide(&sessions, &view.evidence, config, now), keeper.all_learned())
+            (decide::decide(&sessions, &sight.evidence, config, now), keeper.all_learned())
         };
-        self.hook(&view.evidence.server).await;
-        self.save(&mut view);
-        self.keeper.borrow_mut().view = Some(view);
+        self.hook(&sight.evidence.server).await;
+        self.save(&mut sight);
+        self.keeper.borrow_mut().remember(sight.view);
         let wants_start = decision.wants_start;
         self.act(decision, &based_on);
         if wants_start {
@@ -198,7 +198,7 @@ impl Round {
     }
 
     /// Sends an errand out for each session for which there is something to do.
-    fn act(&mut self, decision: Decision, based_on: &BTreeMap<SessionName, Reading<Learned>>) {
+    fn act(&mut self, decision: Decision, based_on: &BTreeMap<SessionName, Reading<Rc<Learned>>>) {
         let Decision { actions, mut standings, look_again, .. } = decision;
         self.look_again = look_again;
         let hangs = self.keeper.borrow().looker.tmux.hangs();

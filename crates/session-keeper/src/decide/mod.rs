@@ -21,6 +21,7 @@ mod standing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub struct Session {
     /// What it should be.
     pub wanted: Wanted,
     /// What is known of it; Unknown: its file cannot be read.
-    pub learned: Reading<Learned>,
+    pub learned: Reading<Rc<Learned>>,
     /// What an earlier look has ordered for it is being done: it may live, and is not judged by what
     /// was seen amid that.
     pub under_way: bool,

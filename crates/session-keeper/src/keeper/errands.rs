@@ -49,7 +49,7 @@ impl Keeper {
         for (name, session) in &mut sessions {
             session.under_way = passed_over.contains(name);
             if let Some(Some(learned)) = self.errands.under_way.get(name) {
-                session.learned = Reading::Known(learned.clone());
+                session.learned = Reading::Known(Rc::new(learned.clone()));
             }
         }
         sessions

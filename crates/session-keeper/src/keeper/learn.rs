@@ -38,7 +38,7 @@ pub async fn learn(
             learned::write(&path, &to_write).map_err(wrong)
         };
         STATE.run(write).await?;
-        keeper.borrow_mut().learned.insert(name, Reading::Known(learned));
+        keeper.borrow_mut().learned.insert(name, Reading::Known(Rc::new(learned)));
         Ok(true)
     });
     written.await.map_err(|error| error.to_string())?

@@ -1,6 +1,7 @@
 //! What `guppy ls` shows, from what was seen and judged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use service::clock::Boottime;
 
@@ -8,8 +9,7 @@ use super::Keeper;
 use crate::api::{Listing, OtherLine, SessionLine};
 use crate::decide::{self, Now, Session, Standing, Wanted};
 use crate::name::SessionName;
-use crate::report::{Phase, Report};
-use crate::sense::{AnyPane, Panes, Reading, TmuxServer, View};
+use crate::sense::{AnyPane, Left, Panes, Reading, TmuxServer, View};
 
 impl Keeper {
     /// The listing of the last look.
@@ -36,12 +36,12 @@ impl Keeper {
     pub async fn only_look(&mut self) -> Result<Listing, String> {
         self.read()?;
         let sessions = self.sessions();
-        let view = self.looker.look(&self.watched(&sessions), BTreeMap::new()).await;
+        let sight = self.looker.look(&self.watched(&sessions), BTreeMap::new()).await;
         let boot = self.looker.boot.clone();
         let now = Now { boot: &boot, at: self.clock.now(), wall: Self::wall() };
-        let decision = decide::decide(&sessions, &view.evidence, self.config.config(), now);
+        let decision = decide::decide(&sessions, &sight.evidence, self.config.config(), now);
         self.standings = decision.standings;
-        self.view = Some(view);
+        self.view = Some(sight.view);
         Ok(self.listing())
     }
 }
@@ -63,7 +63,7 @@ pub fn list(
     };
     let line = |(name, session): (&SessionName, &Session)| {
         let pane = of_agents.get(name).copied();
-        line(name, session, view.reports.get(name), pane, standings.get(name), now)
+        line(name, session, view.left.get(name), pane, standings.get(name), now)
     };
     let sessions = sessions.iter().map(line).collect();
     Listing { server, sessions, others, problems: Vec::new() }
@@ -107,7 +107,7 @@ fn others(panes: &Panes, sessions: &BTreeMap<SessionName, Session>) -> Vec<Other
 fn line(
     name: &SessionName,
     session: &Session,
-    report: Option<&Report>,
+    left: Option<&Left>,
     pane: Option<&AnyPane>,
     standing: Option<&Standing>,
     now: Boottime,
@@ -119,11 +119,10 @@ fn line(
         Wanted::Refused(_) => (String::new(), String::new()),
     };
     let learned = match &session.learned {
-        Reading::Known(learned) => learned.clone(),
-        Reading::Unknown(_) => crate::learned::Learned::default(),
+        Reading::Known(learned) => Rc::clone(learned),
+        Reading::Unknown(_) => Rc::default(),
     };
     let lives = pane.is_some_and(|pane| !pane.pane.dead);
-    let process = report.filter(|report| lives && report.phase == Phase::Started);
     SessionLine {
         name: name.to_string(),
         agent,
@@ -133,16 +132,10 @@ fn line(
         worktree,
         conversation: learned.conversation.as_ref().map(ToString::to_string),
         history: learned.history.iter().map(ToString::to_string).collect(),
-        pid: process.and_then(|report| report.pid).map(u64::from),
+        pid: left.filter(|_| lives).and_then(|left| left.pid).map(u64::from),
         attached: pane.map_or(0, |pane| u64::from(pane.attached)),
         pane: pane.map(|pane| pane.pane.id.clone()),
         starts: learned.start,
-        remarks: report.map(remarks).unwrap_or_default(),
+        remarks: left.map(|left| left.remarks.clone()).unwrap_or_default(),
     }
-}
-
-fn remarks(report: &Report) -> Vec<String> {
-    let mut remarks = report.limits_not_kept.clone();
-    remarks.extend(report.environment.clone());
-    remarks
 }

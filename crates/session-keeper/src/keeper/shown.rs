@@ -7,7 +7,6 @@ use super::Keeper;
 use crate::decide::{Standing, State};
 use crate::learned::Server;
 use crate::name::SessionName;
-use crate::report::Phase;
 use crate::sense::Reading;
 
 impl Keeper {
@@ -25,18 +24,12 @@ impl Keeper {
 
     /// The pane of a session's agent, as of the last look.
     pub fn pane(&self, name: &SessionName) -> Option<String> {
-        let seen = self.view.as_ref()?.evidence.sessions.get(name)?;
-        match &seen.pane {
-            Reading::Known(Some(pane)) => Some(pane.id.clone()),
-            Reading::Known(None) | Reading::Unknown(_) => None,
-        }
+        Some(self.view.as_ref()?.pane(name)?.id.clone())
     }
 
     /// The files that a session's turns are in.
     pub(crate) fn turn_files(&self, name: &SessionName) -> BTreeSet<PathBuf> {
-        let view = self.view.as_ref();
-        let report = view.and_then(|view| view.reports.get(name));
-        let pid = report.filter(|report| report.phase == Phase::Started).and_then(|it| it.pid);
+        let pid = self.view.as_ref().and_then(|view| view.left.get(name)?.pid);
         let watched = self.watched(&self.sessions());
         let session = watched.get(name);
         session.map(|session| self.looker.turn_files(name, session, pid)).unwrap_or_default()
@@ -44,13 +37,17 @@ impl Keeper {
 
     pub(crate) fn to_show(&self) -> Vec<(SessionName, String, Standing)> {
         let mut due = Vec::new();
+        let Some(Reading::Known(panes)) = self.view.as_ref().map(|view| &view.panes) else {
+            return due;
+        };
+        let panes = panes.of_agents();
         for (name, standing) in &self.standings {
-            let Some(pane) = self.pane(name) else { continue };
+            let Some(pane) = panes.get(name).map(|pane| &pane.pane.id) else { continue };
             let same = self.shown.get(name).is_some_and(|(on, shown)| {
-                *on == pane && shown.state == standing.state && shown.why == standing.why
+                on == pane && shown.state == standing.state && shown.why == standing.why
             });
             if !same {
-                due.push((name.clone(), pane, standing.clone()));
+                due.push((name.clone(), pane.clone(), standing.clone()));
             }
         }
         due
@@ -86,24 +83,7 @@ mod tests {
 
     use super::*;
     use crate::paths::Paths;
-    use crate::sense::{Evidence, Looker, Pane, Panes, Seen, TmuxServer, Twin, View};
-
-    fn seen(pane: &str) -> Seen {
-        let pane = Pane { id: pane.to_owned(), pid: 1, dead: false, status: None };
-        Seen {
-            pane: Reading::Known(Some(pane)),
-            populated: Reading::Known(true),
-            report: Reading::Known(None),
-            worktree: Reading::Known(true),
-            unmounted: None,
-            twin: Twin::Nobody,
-            transcript: Reading::Known(None),
-            own: crate::sense::Own::default(),
-            name_taken: false,
-            screen: String::new(),
-            fresh: None,
-        }
-    }
+    use crate::sense::{AnyPane, Looker, Pane, Panes, View};
 
     #[test]
     fn a_new_server_is_shown_everything_anew() {
@@ -116,16 +96,11 @@ mod tests {
         let config = Live::start(files, None);
         let mut keeper = Keeper::new(Clock::Kernel, config, looker, at("libexec"));
         let name = SessionName::parse("a/b").unwrap();
-        let evidence = Evidence {
-            server: Reading::Known(TmuxServer::Absent),
-            holders: Reading::Known(Vec::new()),
-            probes: BTreeMap::new(),
-            neighbours: Reading::Known(Vec::new()),
-            sessions: [(name.clone(), seen("%0"))].into(),
-        };
-        let panes = Reading::Known(Panes::absent());
-        keeper.view =
-            Some(View { evidence, panes, reports: BTreeMap::new(), files: BTreeMap::new() });
+        let pane = Pane { id: "%0".to_owned(), pid: 1, dead: false, status: None };
+        let of = Some(name.clone());
+        let pane = AnyPane { pane, of, session: "a/b".to_owned(), attached: 0 };
+        let panes = Reading::Known(Panes { all: vec![pane], ..Panes::absent() });
+        keeper.remember(View { panes, left: BTreeMap::new() });
         keeper.stand(name.clone(), Standing::unknown("it is a test"));
         let server = |pid| Server { pid, started: 1, boot: "boot".to_owned() };
         keeper.hook_to(server(1));

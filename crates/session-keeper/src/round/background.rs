@@ -11,7 +11,7 @@ use super::errand::Hands;
 use crate::act::{self, Stamp};
 use crate::intent::Intent;
 use crate::name::SessionName;
-use crate::sense::{Activity, Probe, View, reach};
+use crate::sense::{Activity, Probe, Sight, reach};
 
 impl Hands {
     /// Makes a worktree again in the background: a checkout may take longer than the watchdog waits.
@@ -56,10 +56,10 @@ impl Hands {
 impl Round {
     /// Saves what agents that rest have written since: those without hooks say nothing of a turn's
     /// end.
-    pub(super) fn save(&self, view: &mut View) {
+    pub(super) fn save(&self, sight: &mut Sight) {
         let mut there = BTreeSet::new();
-        for (name, files) in std::mem::take(&mut view.files) {
-            let seen = view.evidence.sessions.get(&name);
+        for (name, files) in std::mem::take(&mut sight.files) {
+            let seen = sight.evidence.sessions.get(&name);
             let rests = seen.is_some_and(|seen| seen.own.activity != Activity::Working);
             files.iter().filter(|_| rests).for_each(|(file, now)| self.save_one(file, *now));
             there.extend(files.into_iter().map(|(file, _)| file));

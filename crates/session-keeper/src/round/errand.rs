@@ -19,7 +19,7 @@ use crate::sense::Reading;
 pub(super) struct Errand {
     pub(super) name: SessionName,
     /// What was known of it when it was judged.
-    pub(super) known: Option<Reading<Learned>>,
+    pub(super) known: Option<Reading<Rc<Learned>>>,
     /// What to do, in this order.
     pub(super) actions: Vec<Action>,
     /// Where it stands: shown when what was learned with it is on the disk.
@@ -125,9 +125,9 @@ impl Hands {
         &self,
         name: &SessionName,
         learned: Learned,
-        known: &mut Option<Reading<Learned>>,
+        known: &mut Option<Reading<Rc<Learned>>>,
     ) -> Result<bool, String> {
-        let now = Some(Reading::Known(learned.clone()));
+        let now = Some(Reading::Known(Rc::new(learned.clone())));
         let before = std::mem::replace(known, now);
         let of = name.clone();
         let change = move |keeper: &Keeper| keeper.knows(&of, before.as_ref()).then_some(learned);
@@ -138,12 +138,14 @@ impl Hands {
     async fn take_back(
         &self,
         name: &SessionName,
-        known: Option<Reading<Learned>>,
-        judged_on: Option<Reading<Learned>>,
+        known: Option<Reading<Rc<Learned>>>,
+        judged_on: Option<Reading<Rc<Learned>>>,
     ) -> Result<(), String> {
         let Some(Reading::Known(before)) = judged_on else { return Ok(()) };
         let of = name.clone();
-        let change = move |keeper: &Keeper| keeper.knows(&of, known.as_ref()).then_some(before);
+        let change = move |keeper: &Keeper| {
+            keeper.knows(&of, known.as_ref()).then(|| Learned::clone(&before))
+        };
         keeper::learn(&self.keeper, name, change).await.map(drop)
     }
 }

@@ -83,7 +83,7 @@ impl Hands {
         &self,
         name: &SessionName,
         start: &Start,
-        known: Option<&Reading<Learned>>,
+        known: Option<&Reading<Rc<Learned>>>,
     ) -> Result<bool, String> {
         let (intent, agent) = self.wanted(name)?;
         let (looker, libexec, limits) = {
@@ -142,10 +142,7 @@ impl Hands {
     /// The shim is the first process of its pane, also before it has reported.
     fn shim(&self, name: &SessionName) -> Option<Identity> {
         let keeper = self.keeper.borrow();
-        let seen = keeper.view.as_ref()?.evidence.sessions.get(name)?;
-        match &seen.pane {
-            Reading::Known(Some(pane)) if !pane.dead => Identity::of(pane.pid).ok(),
-            _ => None,
-        }
+        let pane = keeper.view.as_ref()?.pane(name).filter(|pane| !pane.dead)?;
+        Identity::of(pane.pid).ok()
     }
 }

@@ -5,6 +5,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::files::{self, Ground, Lies, Said};
@@ -25,7 +26,6 @@ use crate::learned::Learned;
 use crate::name::SessionName;
 use crate::paths::Paths;
 use crate::patience::{Patience, Work};
-use crate::report;
 use crate::tmux::Tmux;
 
 /// So much of a dead pane's screen is read.
@@ -39,7 +39,7 @@ pub struct Watched {
     /// Its agent.
     pub agent: Arc<Agent>,
     /// What is known of it.
-    pub learned: Learned,
+    pub learned: Rc<Learned>,
     /// What its hooks have said.
     pub heard: Option<Heard>,
 }
@@ -64,17 +64,41 @@ pub struct Looker {
     command_lines: RefCell<Reader>,
 }
 
-/// What was seen, beyond what `decide` needs.
-#[derive(Clone, Debug)]
-pub struct View {
+/// What one look has seen.
+#[derive(Debug)]
+pub struct Sight {
     /// For `decide`.
     pub evidence: Evidence,
-    /// All panes, for people.
-    pub panes: Reading<Panes>,
-    /// The newest report of each session.
-    pub reports: BTreeMap<SessionName, report::Report>,
+    /// For people.
+    pub view: View,
     /// The files that turns of each session are in.
     pub files: BTreeMap<SessionName, Vec<(PathBuf, Stamp)>>,
+}
+
+/// What is remembered of a look until the next one: no more than people ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// All panes.
+    pub panes: Reading<Panes>,
+    /// What the last shim of each session has reported.
+    pub left: BTreeMap<SessionName, Left>,
+}
+
+/// A part of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The process of an agent that was started, and has not ended as far as that is known.
+    pub pid: Option<u32>,
+    /// What is not as it should be.
+    pub remarks: Vec<String>,
+}
+
+impl View {
+    /// The pane of a session's agent.
+    pub fn pane(&self, name: &SessionName) -> Option<&Pane> {
+        let Reading::Known(panes) = &self.panes else { return None };
+        panes.of_agents().get(name).map(|pane| &pane.pane)
+    }
 }
 
 impl Looker {
@@ -109,7 +133,7 @@ impl Looker {
         &self,
         sessions: &BTreeMap<SessionName, Watched>,
         probes: BTreeMap<String, super::Probe>,
-    ) -> View {
+    ) -> Sight {
         let panes = panes::read(&self.tmux, &self.tree, &self.boot).await;
         let of_agents = match &panes {
             Reading::Known(panes) => panes.of_agents(),
@@ -117,7 +141,7 @@ impl Looker {
         };
         let processes = OnceCell::new();
         let mut seen = BTreeMap::new();
-        let mut reports = BTreeMap::new();
+        let mut left = BTreeMap::new();
         let listed: Vec<_> = sessions.iter().collect();
         let said = self.said(&listed);
         let lies = self.lies(&listed, &said);
@@ -129,7 +153,9 @@ impl Looker {
             };
             let taken = matches!(&panes, Reading::Known(panes) if panes.is_taken(name));
             if let Reading::Known(Some(report)) = &said.report {
-                reports.insert(name.clone(), report.clone());
+                let mut remarks = report.limits_not_kept.clone();
+                remarks.extend(report.environment.clone());
+                left.insert(name.clone(), Left { pid: said.runs(), remarks });
             }
             files.insert(name.clone(), std::mem::take(&mut lies.files));
             let mut one = self.one(name, session, pane, said, lies, taken).await;
@@ -151,7 +177,7 @@ impl Looker {
         let holders = self.holders(sessions);
         let neighbours = neighbours::read(&self.paths.starts(), &self.boot);
         let evidence = Evidence { server, holders, probes, neighbours, sessions: seen };
-        View { evidence, panes, reports, files }
+        Sight { evidence, view: View { panes, left }, files }
     }
 
     async fn one(

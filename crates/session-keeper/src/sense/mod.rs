@@ -26,7 +26,7 @@ use crate::learned::Server;
 use crate::name::SessionName;
 
 pub use activity::{Heard, is_dialog};
-pub use look::{Looker, View, Watched};
+pub use look::{Left, Looker, Sight, View, Watched};
 pub use neighbours::{STARTS_AT_MOST, Starts};
 pub use panes::{AnyPane, Panes};
 pub use provider::reach;

@@ -1,6 +1,7 @@
 //! A look of a keeper at the world, and what it then does.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ impl World {
                     Some(why) => Wanted::Refused(why.clone()),
                     None => Wanted::Valid(Arc::clone(intent), Arc::clone(&self.agent)),
                 };
-                let learned = Reading::Known(self.places.get(name).unwrap().learned.clone());
+                let learned =
+                    Reading::Known(Rc::new(self.places.get(name).unwrap().learned.clone()));
                 let under_way = self.under_way.contains(name);
                 (name.clone(), Session { wanted, learned, under_way })
             })
