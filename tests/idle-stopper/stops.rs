@@ -59,27 +59,21 @@ fn everything_that_merely_exists(it: Box) -> Result<()> {
            printf '#!/bin/sh\\necho the second hook ran\\n' >/etc/guppy/idle-stopper.stop.d/20-next && \
            chmod 755 /etc/guppy/idle-stopper.*.d/*")?
         .ok()?;
-    // What hooks say outlives the box on its console. Output is no sign of a person there.
-    vm.sh("mkfifo /run/told /run/late")?.ok()?;
-    vm.service(
-        "console-log",
-        "journalctl --follow --unit=guppy-idle-stopper-hooks.service --output=cat | \
-         while read -r line; do \
-            printf '%s\\n' \"$line\" >/dev/ttyS0; \
-            if [[ $line == *'the second hook ran'* ]]; then echo >/run/told; fi; \
-         done",
-    )?;
-    // Somebody who asks for a hold when the order is out, while logind still waits for a delay lock.
-    // It is given back when all that is to be told stands on the console, however slow the box is.
+    // When the order is out, while logind still waits for a delay lock: what the hooks have said is
+    // written to the console, which outlives the box, and somebody asks for a hold. Then the lock is
+    // given back, however slow the box is.
+    vm.sh("mkfifo /run/told")?.ok()?;
     vm.service(
         "delayer",
-        "exec systemd-inhibit --what=shutdown --mode=delay bash -c 'read </run/told; read </run/late'",
+        "exec systemd-inhibit --what=shutdown --mode=delay bash -c 'read </run/told'",
     )?;
     vm.service(
         "late",
         "grep --quiet 'the order to power off was taken' \
             < <(exec journalctl --follow --lines=0 --unit=guppy-idle-stopper --output=cat); \
-         guppy hold 1h --why late >/dev/ttyS0 2>&1; echo >/run/late",
+         journalctl --sync; \
+         journalctl --unit=guppy-idle-stopper-hooks.service --output=cat >/dev/ttyS0; \
+         guppy hold 1h --why late >/dev/ttyS0 2>&1; echo >/run/told",
     )?;
     vm.sh("systemd-run --quiet --unit=stubborn -p TimeoutStopSec=5 bash -c 'trap \"\" TERM; while :; do sleep 1000; done'")?
         .ok()?;
