@@ -241,8 +241,8 @@ impl Proxy {
 
     fn budget(&self, request: &Message, moto: &Moto) -> Result<Reply> {
         let mut reply = moto.pass_on(request)?;
-        let (spend, no_cost) = (self.faults().spend.clone(), self.faults().no_cost);
-        if no_cost {
+        let spend = self.faults().spend.clone();
+        if self.faults().no_cost {
             let mut body: Value = serde_json::from_slice(&reply.body)?;
             body["Budget"].as_object_mut().context("no budget")?.remove("CalculatedSpend");
             reply.body = body.to_string().into_bytes();
