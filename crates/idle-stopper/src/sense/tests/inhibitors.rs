@@ -183,7 +183,7 @@ async fn a_host_that_could_not_be_asked_for_is_asked_for_again() {
         ..Fake::default()
     });
     let clock = Clock::driven(Boottime::from_millis(600_000));
-    let logind = Logind::at(bus.address.clone()).within(Duration::from_millis(300));
+    let logind = Logind::at(bus.address.clone()).within(Duration::from_secs(3));
     let mut sensors =
         Sensors::at(Roots::below(tree.folder.path()), clock.clone()).with_logind(logind);
     let config = only(|on| on.terminals = true);
