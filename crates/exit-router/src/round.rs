@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use service::clock::Timer;
+use service::memory;
 use service::notify::{self, Watchdog};
 use service::signals::{Signal, Signals};
 use tokio::sync::Notify;
@@ -132,6 +133,8 @@ impl Round {
             notify::status(&status);
             self.status = status;
         }
+        // Thousands of somebody's rules are listed as a whole, and until the next look nobody needs them.
+        memory::give_back();
     }
 
     /// Goes on until SIGTERM, and then leaves the kernel as it is.
