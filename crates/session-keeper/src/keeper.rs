@@ -196,19 +196,28 @@ impl Keeper {
     /// The declared sessions, for `decide`.
     pub fn sessions(&self) -> BTreeMap<SessionName, Session> {
         let of = |(name, declared): (&SessionName, &Declared)| {
-            let wanted = match declared {
-                Declared::Refused(why) => Wanted::Refused(why.clone()),
-                Declared::Valid(intent) => match self.agents.get(&intent.agent) {
-                    Some(Ok(agent)) => Wanted::Valid(Arc::clone(intent), Arc::clone(agent)),
-                    Some(Err(why)) => Wanted::Refused(why.clone()),
-                    None => Wanted::Refused(format!("agent {} was not read", intent.agent)),
-                },
-            };
             let unknown = || Reading::Unknown("nothing was read of it yet".to_owned());
             let learned = self.learned.get(name).cloned().unwrap_or_else(unknown);
+            let wanted = self.wanted_as(declared);
             (name.clone(), Session { wanted, learned, under_way: false })
         };
         self.intents.sessions.iter().map(of).collect()
+    }
+
+    /// What a declared session should be.
+    pub fn wanted(&self, name: &SessionName) -> Option<Wanted> {
+        self.intents.sessions.get(name).map(|declared| self.wanted_as(declared))
+    }
+
+    fn wanted_as(&self, declared: &Declared) -> Wanted {
+        match declared {
+            Declared::Refused(why) => Wanted::Refused(why.clone()),
+            Declared::Valid(intent) => match self.agents.get(&intent.agent) {
+                Some(Ok(agent)) => Wanted::Valid(Arc::clone(intent), Arc::clone(agent)),
+                Some(Err(why)) => Wanted::Refused(why.clone()),
+                None => Wanted::Refused(format!("agent {} was not read", intent.agent)),
+            },
+        }
     }
 
     /// Those that can be looked at. Of one whose file is refused there is no more to see than its

@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +24,16 @@ const STACK: usize = 512 * 1024;
 
 /// A read, and the path that it is known by.
 pub type Work<T> = (PathBuf, Box<dyn FnOnce() -> T + Send>);
-type Queue<T> = Arc<Mutex<VecDeque<(usize, Box<dyn FnOnce() -> T + Send>)>>>;
+
+/// A read that leaves what it says somewhere.
+type Read = Box<dyn FnOnce() + Send>;
+
+/// Reads that are done together, in their order.
+struct Batch {
+    queue: VecDeque<(usize, Read)>,
+    /// The one that was begun last.
+    current: Option<usize>,
+}
 
 /// Waits for reads, and remembers which of them hang.
 #[derive(Debug)]
@@ -41,10 +50,14 @@ impl Default for Patience {
     }
 }
 
-/// A thread that reads until it is left behind.
+/// A thread that reads until there is no more to read, or it is left behind.
 struct Worker {
     thread: JoinHandle<()>,
     is_left: Arc<AtomicBool>,
+    /// What it begins with.
+    first: Option<usize>,
+    /// Disconnected when it has ended.
+    ended: Receiver<()>,
 }
 
 impl Patience {
@@ -76,76 +89,110 @@ impl Patience {
     /// # Errors
     /// Of each: it hangs, now or since an earlier call; or too many others do. In words.
     pub fn each<T: Send + 'static>(&self, works: Vec<Work<T>>) -> Vec<Result<T, String>> {
-        self.stuck.borrow_mut().retain(|(_, thread)| !thread.is_finished());
-        let (mut paths, mut answers, mut queue) = (Vec::new(), Vec::new(), VecDeque::new());
-        for (at, (path, work)) in works.into_iter().enumerate() {
-            let stuck = self.stuck.borrow().iter().any(|(stuck, _)| *stuck == path);
-            answers.push(stuck.then(|| Err(hangs(&path))));
-            if !stuck {
-                queue.push_back((at, work));
-            }
-            paths.push(path);
-        }
-        let queue = Arc::new(Mutex::new(queue));
-        let (answer, answered) = channel();
-        let mut worker = None;
-        while let Some(next) = answers.iter().position(Option::is_none) {
-            if worker.is_none() {
-                match self.hire(&queue, &answer) {
-                    Ok(hired) => worker = Some(hired),
-                    Err(why) => {
-                        return answers
-                            .into_iter()
-                            .map(|answer| answer.unwrap_or_else(|| Err(why.clone())))
-                            .collect();
-                    }
+        let answers = Arc::new(Mutex::new(works.iter().map(|_| None).collect::<Vec<_>>()));
+        let read = |(at, (path, work)): (usize, Work<T>)| -> (PathBuf, Read) {
+            let answers = Arc::clone(&answers);
+            let read = move || {
+                let said = work();
+                // It may have taken so long that nobody waits for it any more.
+                if let Some(place) = lock(&answers).get_mut(at) {
+                    *place = Some(said);
                 }
-            }
-            match answered.recv_timeout(self.deadline) {
-                Ok((at, said)) => {
-                    if let Some(place) = answers.get_mut(at) {
-                        *place = Some(Ok(said));
-                    }
-                }
-                Err(_) => {
-                    let Some((path, place)) = paths.get(next).zip(answers.get_mut(next)) else {
-                        continue;
-                    };
-                    *place = Some(Err(hangs(path)));
-                    self.waited.set(self.waited.get() + self.deadline);
-                    if let Some(Worker { thread, is_left }) = worker.take() {
-                        is_left.store(true, Ordering::Relaxed);
-                        self.stuck.borrow_mut().push((path.clone(), thread));
-                    }
-                }
-            }
-        }
-        answers.into_iter().flatten().collect()
+            };
+            (path, Box::new(read))
+        };
+        let left = self.all(works.into_iter().enumerate().map(read).collect());
+        let answers = std::mem::take(&mut *lock(&answers)).into_iter().zip(left);
+        answers
+            .map(|(answer, (path, why))| answer.ok_or_else(|| why.unwrap_or_else(|| hangs(&path))))
+            .collect()
     }
 
-    fn hire<T: Send + 'static>(
-        &self,
-        queue: &Queue<T>,
-        answer: &Sender<(usize, T)>,
-    ) -> Result<Worker, String> {
+    /// Does them; why not, of those that were not begun.
+    fn all(&self, reads: Vec<(PathBuf, Read)>) -> Vec<(PathBuf, Option<String>)> {
+        self.stuck.borrow_mut().retain(|(_, thread)| !thread.is_finished());
+        let (mut paths, mut queue) = (Vec::new(), VecDeque::new());
+        for (at, (path, read)) in reads.into_iter().enumerate() {
+            if !self.stuck.borrow().iter().any(|(stuck, _)| *stuck == path) {
+                queue.push_back((at, read));
+            }
+            paths.push((path, None));
+        }
+        let batch = Arc::new(Mutex::new(Batch { queue, current: None }));
+        while !lock(&batch).queue.is_empty() {
+            match self.hire(&batch) {
+                Ok(worker) => self.wait_for(worker, &batch, &paths),
+                Err(why) => {
+                    for (at, _) in std::mem::take(&mut lock(&batch).queue) {
+                        if let Some((_, not_begun)) = paths.get_mut(at) {
+                            *not_begun = Some(why.clone());
+                        }
+                    }
+                }
+            }
+        }
+        paths
+    }
+
+    /// Until it has done all, or one of them does not end. Nobody is woken for each: a look has
+    /// hundreds of them.
+    fn wait_for(&self, worker: Worker, batch: &Mutex<Batch>, paths: &[(PathBuf, Option<String>)]) {
+        let mut before = worker.first;
+        while worker.ended.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout) {
+            self.waited.set(self.waited.get() + self.deadline);
+            let batch = lock(batch);
+            let gets_on = batch.current != before;
+            before = batch.current;
+            if gets_on && self.has_time() {
+                continue;
+            }
+            let Some((path, _)) = before.and_then(|at| paths.get(at)) else { continue };
+            worker.is_left.store(true, Ordering::Relaxed);
+            self.stuck.borrow_mut().push((path.clone(), worker.thread));
+            return;
+        }
+    }
+
+    fn has_time(&self) -> bool {
+        self.waited.get() < self.deadline.saturating_mul(MOST_DEADLINES)
+    }
+
+    fn hire(&self, batch: &Arc<Mutex<Batch>>) -> Result<Worker, String> {
         let stuck = self.stuck.borrow().len();
-        if stuck >= MOST_STUCK || self.waited.get() >= self.deadline.saturating_mul(MOST_DEADLINES)
-        {
+        if stuck >= MOST_STUCK || !self.has_time() {
             return Err(format!("not read: {stuck} other files hang"));
         }
         let is_left = Arc::new(AtomicBool::new(false));
-        let (queue, answer, left) = (Arc::clone(queue), answer.clone(), Arc::clone(&is_left));
-        let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let (ends, ended) = channel();
+        let first = lock(batch).queue.front().map(|(at, _)| *at);
+        let (batch, left) = (Arc::clone(batch), Arc::clone(&is_left));
         let work_on = move || {
-            while !left.load(Ordering::Relaxed)
-                && let Some((at, work)) = next()
-                && answer.send((at, work())).is_ok()
-            {}
+            let _ends: Sender<()> = ends;
+            loop {
+                let Some(read) = lock(&batch).next(&left) else { return };
+                read();
+            }
         };
         let builder = std::thread::Builder::new().name("reads".to_owned()).stack_size(STACK);
         let thread = builder.spawn(work_on).map_err(|error| format!("no thread: {error}"))?;
-        Ok(Worker { thread, is_left })
+        Ok(Worker { thread, is_left, first, ended })
     }
+}
+
+impl Batch {
+    /// The next to do, for whoever is not left behind.
+    fn next(&mut self, is_left: &AtomicBool) -> Option<Read> {
+        if is_left.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (at, read) = self.queue.pop_front()?;
+        self.current = Some(at);
+        Some(read)
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn hangs(path: &Path) -> String {
@@ -156,7 +203,7 @@ fn hangs(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::sync::mpsc::sync_channel;
 
     use super::*;
 
@@ -189,6 +236,20 @@ mod tests {
         assert_eq!(patience.each(vec![not_asked, plain("/d")]), [wrong, Ok("/d".to_owned())]);
         go_on.send(()).unwrap();
         while patience.one(Path::new("/b"), || ()).is_err() {}
+    }
+
+    #[test]
+    fn what_takes_its_time_together_does_not_hang() {
+        let patience = Patience::within(Duration::from_secs(2));
+        let slow = |at: u32| -> Work<u32> {
+            let work = move || {
+                std::thread::sleep(Duration::from_millis(500));
+                at
+            };
+            (format!("/{at}").into(), Box::new(work))
+        };
+        let said: Vec<_> = patience.each((0..6).map(slow).collect());
+        assert_eq!(said, (0..6).map(Ok).collect::<Vec<_>>());
     }
 
     #[test]

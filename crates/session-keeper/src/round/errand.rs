@@ -104,7 +104,7 @@ impl Hands {
                         return Ok(Done::LookAgain);
                     }
                 }
-                action => self.perform(action).await?,
+                action => Box::pin(self.perform(action)).await?,
             }
         }
         if self.keeper.borrow().knows(&name, known.as_ref()) {

@@ -92,7 +92,8 @@ impl Hands {
             (Rc::clone(&keeper.looker), keeper.libexec.clone(), limits)
         };
         let starter = Starter { looker: &looker, libexec: &libexec, limits };
-        starter.prepare(name, &intent, &agent, start).await?;
+        // Boxed, as all that is long: what waits for its turn takes little room, and a hundred wait at boot.
+        Box::pin(starter.prepare(name, &intent, &agent, start)).await?;
         let _turn = self.starting.lock().await;
         // A person may have said stop meanwhile.
         if looker.tmux.hangs() || !self.keeper.borrow().knows(name, known) {
@@ -100,7 +101,7 @@ impl Hands {
         }
         let how = if start.resume { "resuming" } else { "starting" };
         info!(guppy_event = "start", "{name}: {how} {} ({})", intent.agent, start.number);
-        starter.start(name, &intent, start).await?;
+        Box::pin(starter.start(name, &intent, start)).await?;
         Ok(true)
     }
 
@@ -132,7 +133,7 @@ impl Hands {
     }
 
     fn wanted(&self, name: &SessionName) -> Result<(Arc<Intent>, Arc<Agent>), String> {
-        match self.keeper.borrow().sessions().remove(name).map(|session| session.wanted) {
+        match self.keeper.borrow().wanted(name) {
             Some(Wanted::Valid(intent, agent)) => Ok((intent, agent)),
             Some(Wanted::Refused(why)) => Err(why),
             None => Err("no file declares it any more".to_owned()),

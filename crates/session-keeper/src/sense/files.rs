@@ -92,11 +92,13 @@ impl Ground {
     pub(super) fn lies(&self, of: &Of, pid: Option<u32>) -> Lies {
         let worktree = is_folder(&of.worktree);
         let missing = worktree == Reading::Known(false);
-        let files = self.turn_files(of, pid).into_iter();
+        let transcript = self.transcript_path(of);
+        let is_written = self.is_written(of, transcript.as_deref());
+        let files = self.turn_files(of, pid, transcript).into_iter();
         Lies {
             worktree,
             unmounted: missing.then(|| mounts::missing_above(&of.worktree)).flatten(),
-            transcript: self.transcript(of),
+            transcript: is_written,
             files: files.filter_map(|file| stamp(&file).map(|now| (file, now))).collect(),
         }
     }
@@ -118,24 +120,29 @@ impl Ground {
         Some(fill(pattern, self.places(name, &worktree, Some(id))).into())
     }
 
-    fn transcript_path(&self, of: &Of) -> Option<PathBuf> {
+    pub(super) fn transcript_path(&self, of: &Of) -> Option<PathBuf> {
         self.transcript_of(&of.name, &of.agent, &of.worktree, of.conversation.as_ref()?)
     }
 
     /// The files that a turn is in, as far as the agent says. `pid`: its process.
-    pub(super) fn turn_files(&self, of: &Of, pid: Option<u32>) -> BTreeSet<PathBuf> {
+    pub(super) fn turn_files(
+        &self,
+        of: &Of,
+        pid: Option<u32>,
+        transcript: Option<PathBuf>,
+    ) -> BTreeSet<PathBuf> {
         let places = self.places(&of.name, &of.worktree, of.conversation.as_ref());
         let named = of.agent.conversation.turns.iter().map(|file| fill(file, places).into());
         let open = pid.map(|pid| open_file::files(&of.agent, &self.home, pid)).unwrap_or_default();
-        self.transcript_path(of).into_iter().chain(named).chain(open.into_keys()).collect()
+        transcript.into_iter().chain(named).chain(open.into_keys()).collect()
     }
 
-    fn transcript(&self, of: &Of) -> Reading<Option<bool>> {
+    fn is_written(&self, of: &Of, transcript: Option<&Path>) -> Reading<Option<bool>> {
         if of.agent.conversation.transcript.is_empty() {
             return Reading::Known(None);
         }
-        let Some(path) = self.transcript_path(of) else { return Reading::Known(Some(false)) };
-        match is_there(&path) {
+        let Some(path) = transcript else { return Reading::Known(Some(false)) };
+        match is_there(path) {
             Ok(there) => Reading::Known(Some(there)),
             Err(error) => Reading::Unknown(format!("{}: {error}", path.display())),
         }

@@ -300,7 +300,7 @@ impl Looker {
         pid: Option<u32>,
     ) -> BTreeSet<PathBuf> {
         let (ground, of) = (self.ground(), files::Of::new(name, session));
-        let read = move || ground.turn_files(&of, pid);
+        let read = move || ground.turn_files(&of, pid, ground.transcript_path(&of));
         self.patience.one(&session.intent.worktree, read).unwrap_or_default()
     }
 
