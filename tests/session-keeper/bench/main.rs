@@ -52,9 +52,9 @@ fn bench() -> Result<String> {
     for count in FLEETS {
         lab::say(format_args!("{count} sessions"));
         it.boots(&mut table, count)?;
+        lab::say(format_args!("{CALM_SECONDS} s at rest"));
+        it.rests(&mut table, count)?;
         if count == FLEETS[0] {
-            lab::say(format_args!("{CALM_SECONDS} s at rest"));
-            it.rests(&mut table, count)?;
             it.crashes(&mut table)?;
         }
     }

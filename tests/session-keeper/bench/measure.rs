@@ -126,7 +126,7 @@ impl Bench {
         .map(drop)
     }
 
-    /// Memory and wake-ups while nobody does anything.
+    /// Memory, wake-ups and processor time while nobody does anything.
     pub(crate) fn rests(&self, table: &mut Table, count: usize) -> Result<()> {
         self.up(count)?;
         let pids = self.sh(
@@ -144,9 +144,11 @@ impl Bench {
         let all = [*keeper, *shim, *tmux, *shpool];
         // Threads that were needed for the start have ended by then.
         self.sh("sleep 20")?;
-        let before = all.map(switches);
+        // Of the whole unit, the clients of tmux that it starts included.
+        let cpu = || self.number("systemctl show -P CPUUsageNSec guppy-session-keeper@dev");
+        let (before, cpu_before) = (all.map(switches), cpu()?);
         self.sh(&format!("sleep {CALM_SECONDS}"))?;
-        let after = all.map(switches);
+        let (after, cpu_after) = (all.map(switches), cpu()?);
         let mut woken = Vec::new();
         for (before, after) in before.into_iter().zip(after) {
             woken.push(after? - before?);
@@ -174,6 +176,9 @@ impl Bench {
                 &Row { ours: *shim, ..Row::default() },
             );
         }
+        let ours = (cpu_after - cpu_before) / (CALM_SECONDS as f64 * 1e9) * 100.0;
+        let row = Row { at_most: Some(0.02), ours, ..Row::default() };
+        table.row(&format!("at rest, {count} sessions: CPU, % of a core"), &row);
         Ok(())
     }
 

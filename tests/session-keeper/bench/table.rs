@@ -50,13 +50,13 @@ Start to all live: from `systemctl start` (tmuxp: from `tmuxp load`, shpool: fro
 each agent goes on with its conversation, in its own control group, with the environment of a login
 shell. starts.stagger is 0 here; by default it adds 2 s an agent, so that agents do not starve each
 other. After a reboot tmuxp and shpool start nothing by themselves, and nobody but guppy resumes.
-At rest: VmRSS, and voluntary context switches in {CALM_SECONDS} s with default ticks and {} sessions.
+At rest: VmRSS, voluntary context switches and processor time in {CALM_SECONDS} s with default ticks; that
+of the keeper is its unit's, with the clients of tmux that it starts.
 Crash to the agent back: SIGKILL until the next one notes that it runs, less the backoff of 1 s that
 is set here (30 s by default); the median of {CRASHES}.
 Listings: the median of {LISTINGS}, taken in turns: `guppy ls`, `tmux list-panes -a`, `shpool list`.
 tmux-resurrect and tmux-continuum are in no registry as packages: Debian has a manager that clones
-plugins from git, so they are not measured.",
-            crate::FLEETS[0]
+plugins from git, so they are not measured."
         );
         table
     }
