@@ -262,7 +262,7 @@ mod tests {
             hanging(&format!("/{at}"), hung)
         });
         let said = patience.each(works.collect());
-        assert!(said.last().unwrap().as_ref().unwrap_err().starts_with("not read: 8 other"));
+        assert!(said.last().unwrap().as_ref().unwrap_err().starts_with("not read: "));
         patience.begin();
         patience.deadline = Duration::from_secs(60);
         let last = format!("/{MOST_DEADLINES}");

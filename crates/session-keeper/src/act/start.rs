@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -48,7 +49,7 @@ impl Starter<'_> {
         &self,
         name: &SessionName,
         intent: &Intent,
-        agent: &Agent,
+        agent: &Arc<Agent>,
         start: &Start,
     ) -> Result<(), String> {
         let path = self.looker.paths.launch(name);
@@ -59,9 +60,6 @@ impl Starter<'_> {
             // Where the words of agents.d put its history.
             folders.push(state.join(&intent.agent));
         }
-        let id = start.conversation.as_ref().filter(|_| start.resume);
-        let transcript =
-            id.and_then(|id| self.looker.transcript_of(name, agent, &intent.worktree, id));
         let write = move || {
             for folder in folders {
                 fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -69,10 +67,13 @@ impl Starter<'_> {
             launch.write(&path).map_err(|error| format!("{}: {error}", path.display()))
         };
         STATE.run(write).await?;
-        let Some(transcript) = transcript else { return Ok(()) };
-        let of = name.clone();
+        let Some(id) = start.conversation.clone().filter(|_| start.resume) else { return Ok(()) };
+        let (ground, agent) = (self.looker.ground(), Arc::clone(agent));
+        let (of, worktree) = (name.clone(), intent.worktree.clone());
         let mend = move || {
-            make_whole(&of, &transcript);
+            if let Some(transcript) = ground.transcript_of(&of, &agent, &worktree, &id) {
+                make_whole(&of, &transcript);
+            }
             Ok(())
         };
         TRANSCRIPTS.run(mend).await

@@ -16,7 +16,7 @@ use crate::report::{Phase, Report};
 
 /// Where the user's files are.
 #[derive(Clone, Debug)]
-pub(super) struct Ground {
+pub(crate) struct Ground {
     pub(super) home: PathBuf,
     pub(super) state: PathBuf,
     pub(super) shell: PathBuf,
@@ -104,7 +104,7 @@ impl Ground {
     }
 
     /// Where the transcript of a conversation is, if its agent says.
-    pub(super) fn transcript_of(
+    pub(crate) fn transcript_of(
         &self,
         name: &SessionName,
         agent: &Agent,

@@ -281,17 +281,6 @@ impl Looker {
         }
     }
 
-    /// Where the transcript of a conversation is, if its agent says.
-    pub fn transcript_of(
-        &self,
-        name: &SessionName,
-        agent: &Agent,
-        worktree: &Path,
-        id: &Conversation,
-    ) -> Option<PathBuf> {
-        self.ground().transcript_of(name, agent, worktree, id)
-    }
-
     /// The files that a turn of a session is in, as far as its agent says. `pid`: its process.
     pub fn turn_files(
         &self,
@@ -304,7 +293,8 @@ impl Looker {
         self.patience.one(&session.intent.worktree, read).unwrap_or_default()
     }
 
-    fn ground(&self) -> Ground {
+    /// Where the user's files are.
+    pub(crate) fn ground(&self) -> Ground {
         let (home, shell) = (self.home.clone(), self.shell.clone());
         Ground { home, state: self.paths.state.clone(), shell }
     }
