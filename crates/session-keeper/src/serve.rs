@@ -68,7 +68,7 @@ impl Service {
     ) -> Result<SessionName, Error> {
         allowed(caller)?;
         let name = self.name(name)?;
-        if !self.keeper.borrow().sessions().contains_key(&name) {
+        if self.keeper.borrow().wanted(&name).is_none() {
             return Err(Error::NoSuchSession { name: name.to_string() });
         }
         let of = name.clone();
@@ -93,14 +93,14 @@ impl Service {
         let name = self.name(name)?;
         let (looker, pane, agent) = {
             let keeper = self.keeper.borrow();
-            let Some(session) = keeper.sessions().remove(&name) else {
+            let Some(wanted) = keeper.wanted(&name) else {
                 return Err(Error::NoSuchSession { name: name.to_string() });
             };
             let standing = keeper.standings.get(&name);
             let ready = standing
                 .is_some_and(|standing| matches!(standing.state, State::Idle | State::Interrupted));
             let pane = keeper.pane(&name).filter(|_| ready);
-            let (Some(pane), Wanted::Valid(_, agent)) = (pane, session.wanted) else {
+            let (Some(pane), Wanted::Valid(_, agent)) = (pane, wanted) else {
                 let stands = standing.map_or_else(String::new, |standing| format!(": {standing}"));
                 let message =
                     format!("{name} takes no text now{stands} (see: guppy attach {name})");
@@ -205,7 +205,7 @@ where
     ) -> Result<(), Error> {
         allowed(Caller::of(connection))?;
         let name = self.name(&name)?;
-        if self.keeper.borrow().sessions().contains_key(&name) {
+        if self.keeper.borrow().wanted(&name).is_some() {
             let message = format!("{name} is declared: guppy rm {name}");
             return Err(Error::InvalidArgument { message });
         }

@@ -7,7 +7,7 @@ use super::Keeper;
 use crate::agents::IdSource;
 use crate::api::HookEvent;
 use crate::conversation::Conversation;
-use crate::decide::{Session, Wanted};
+use crate::decide::Wanted;
 use crate::hook;
 use crate::name::SessionName;
 use crate::patience::Work;
@@ -59,8 +59,7 @@ impl Keeper {
         if event.start != Some(start) {
             return None;
         }
-        let session: Session = self.sessions().remove(&name)?;
-        let Wanted::Valid(_, agent) = session.wanted else { return None };
+        let Some(Wanted::Valid(_, agent)) = self.wanted(&name) else { return None };
         let heard = self.heard.entry(name.clone()).or_default();
         if heard.start != start {
             *heard = Heard { start, ..Heard::default() };
