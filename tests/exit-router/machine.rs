@@ -83,13 +83,16 @@ fn story(release: Release) -> Result<()> {
         it.own_way_is_untouched()?;
     }
 
-    // The control: without any of the three the same packets leave, and then it closes again. It comes
-    // last: the far end keeps the connections that it lets out, and asks for them, and a box that has
-    // been rebooted since knows nothing of them and refuses by the uplink.
+    // The control: without any of the three the same packets leave, and then it closes again. The far
+    // end keeps the connections that it lets out, and asks for them; what the box knows nothing of any
+    // more it refuses by the uplink. So it comes last, and then nothing comes from there.
     let all = LAYERS.map(|(_, gone)| gone).join("\n");
     it.guppy.sh(&format!("{STOP}\n{all}"))?;
     traffic.until_sent(&both)?;
     ensure!(!it.leaks(&mut judge)?.is_empty(), "without any layer nothing leaves either");
+    let [own4, own6] = it.own_addresses()?;
+    let unheard = format!("ip route add blackhole {own4} && ip route add blackhole {own6}");
+    it.internet.host().sh(&unheard)?.ok()?;
     it.guppy.sh(CONTINUE)?;
     it.until_layers()?;
     traffic.until_answered(&both)?;
