@@ -124,10 +124,14 @@ impl Bench {
             by_hand.push(self.megabits()?);
             it.guppy.sh(&format!("systemctl start {UNIT}"))?;
         }
+        // Of neighbours in time: a machine that others use is now faster, now slower.
+        let mut ratios: Vec<f64> =
+            ours.iter().zip(&by_hand).map(|(ours, by_hand)| ours / by_hand).collect();
+        let ratio = median(&mut ratios);
         let [ours, by_hand, none] = [&mut ours, &mut by_hand, &mut none].map(|all| median(all));
         table.row("throughput with the agent, Mbit/s", ours, Target::None);
         table.row("  the same plan made by hand", by_hand, Target::None);
-        table.row("  with the agent to by hand", ours / by_hand, Target::AtLeast(0.98));
+        table.row("  with the agent to by hand", ratio, Target::AtLeast(0.98));
         table.row("  no policy at all, by the uplink", none, Target::None);
         Ok(())
     }

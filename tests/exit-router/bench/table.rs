@@ -43,7 +43,8 @@ impl Table {
 on Linux {kernel}, in a container with Debian 13's systemd.
 Times and throughputs are medians of {ROUNDS}. Throughput is TCP from the laptop by Tailscale, the box
 and wireguard-go to a server, all on this machine, in turns: with the agent; with the agent stopped,
-its rules, routes and table flushed and the same made again with ip and nft; with no policy at all, so
+its rules, routes and table flushed and the same made again with ip and nft (the ratio is the median
+of those of each turn); with no policy at all, so
 by the box's uplink and without the VPN. At rest: {REST_SECONDS} s without an event; the watchdog's
 wake-ups are among them."
         );
